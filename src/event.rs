@@ -1,0 +1,274 @@
+//! What happened on the host: one [`Event`] per act, in kernel order.
+//!
+//! These types are the vocabulary of the whole program and, through serde, the
+//! shape of a record in `evidence.jsonl` (design: one shape, so that a live job
+//! and a recorded one cannot drift apart). They import nothing of ours.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// A moment, in nanoseconds since the Unix epoch (UTC).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// RFC 3339 with milliseconds, as every report writes it: `2026-01-31T09:26:53.589Z`.
+    pub fn rfc3339(self) -> String {
+        const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        );
+        time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0))
+            .ok()
+            .and_then(|moment| moment.format(FORMAT).ok())
+            .unwrap_or_default()
+    }
+}
+
+/// One process for good: a pid that is used again later has another start.
+///
+/// Known outside as OCSF `process.uid`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProcessKey {
+    /// Thread group id in the host's pid namespace.
+    pub pid: u32,
+    /// Start of the group leader, in nanoseconds since boot (`start_boottime`).
+    pub start: u64,
+}
+
+impl ProcessKey {
+    /// Acts of the host itself (an answer from the network, a count of lost records).
+    pub const HOST: Self = Self { pid: 0, start: 0 };
+}
+
+impl fmt::Display for ProcessKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.pid)
+    }
+}
+
+/// Who did one thing, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub time: Timestamp,
+    pub actor: ProcessKey,
+    #[serde(flatten)]
+    pub activity: Activity,
+}
+
+/// The closed list of things a process can be seen to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "activity", rename_all = "kebab-case")]
+pub enum Activity {
+    /// The actor made a new process. Threads are not processes.
+    Fork { child: ProcessKey },
+    /// The actor replaced its image (OCSF Process Activity: Launch).
+    Launch(Launch),
+    /// The actor's last thread ended.
+    Exit { status: ExitStatus },
+    /// The actor opened a file and got a descriptor.
+    Open { file: File, access: Access },
+    /// The actor gave a file or folder another name.
+    Rename { from: File, to: File },
+    /// The actor removed a name: a file, or an empty folder.
+    Delete { file: File },
+    /// The actor asked for a connection (TCP, or a connected UDP socket).
+    Connect { to: SocketAddr, transport: Transport },
+    /// The actor sent a datagram without connecting. Told once per process and destination.
+    Send { to: SocketAddr, transport: Transport },
+    /// A name server's answer reached this host: the name stood for these addresses.
+    Answer { name: String, addresses: Vec<IpAddr> },
+    /// Records of one plane that could not be delivered since `since`.
+    Lost { plane: Plane, count: u64, since: Timestamp },
+}
+
+/// A new image, as it is once in place: these are the arguments that run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The program the kernel runs; for a `#!` file that is the interpreter.
+    pub executable: File,
+    /// The `#!` file that was asked for, as an absolute path, when it is not `executable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<File>,
+    /// The whole argument vector, redacted, `argv[0]` first.
+    pub arguments: Vec<String>,
+    /// True when the vector was longer than the recorder keeps.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub arguments_truncated: bool,
+    /// Working folder, absolute.
+    pub directory: String,
+    /// Only the variables that name the step or agent; never the whole environment.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Effective user.
+    pub uid: u32,
+}
+
+impl Launch {
+    /// The file that tells what runs: the script if there is one, else the executable.
+    pub fn program(&self) -> &File {
+        self.script.as_ref().unwrap_or(&self.executable)
+    }
+}
+
+/// A file as an object: where it really is, and which one it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Absolute real path. Bytes that are not UTF-8 stand as `\xNN`; a cut path starts with `…/`.
+    pub path: String,
+    /// Device and inode; both 0 when only the request is known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub device: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub inode: u64,
+    /// Last change of the inode (`ctime`), when the recorder has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed: Option<Timestamp>,
+    /// True when the path is the caller's request made absolute, not read from the object.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub requested: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
+impl File {
+    /// A file known by its path alone.
+    pub fn at(path: impl Into<String>) -> Self {
+        Self { path: path.into(), ..Self::default() }
+    }
+}
+
+/// What a descriptor may do, from the flags of a successful open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts about one descriptor")]
+pub struct Access {
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub write: bool,
+    /// The file did not exist before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub create: bool,
+    /// The descriptor stands for a folder.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub directory: bool,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExitStatus {
+    Code(u8),
+    Signal(u8),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    Tcp,
+    Udp,
+    /// ICMP, raw and everything else that has an address.
+    Other,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// A plane of observation; coverage and losses are told for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Plane {
+    Process,
+    File,
+    Egress,
+}
+
+impl Plane {
+    pub const ALL: [Self; 3] = [Self::Process, Self::File, Self::Egress];
+}
+
+impl fmt::Display for Plane {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Process => "process",
+            Self::File => "file",
+            Self::Egress => "egress",
+        })
+    }
+}
+
+/// Something looked up on the host, recorded so that a replay never has to look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "fact", rename_all = "kebab-case")]
+pub enum Fact {
+    /// A local user's home; `~` in the policy and in the catalogues.
+    Home { uid: u32, path: String },
+    /// A name server this host is configured to ask.
+    Resolver { address: IpAddr },
+    /// Hosts a package client is configured to use, and the file that says so.
+    Registry { group: String, hosts: Vec<String>, source: String },
+    /// A host named by a remote of the workspace's git configuration.
+    Remote { host: String, source: String },
+    /// A folder owned by the system's packages (loader, libraries, shared data).
+    SystemFolder { path: String },
+}
+
+/// How well a plane was watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// An event sensor whose canaries passed.
+    Full,
+    /// Sampled: short-lived things are missed.
+    Polled,
+    None,
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Full => "full",
+            Self::Polled => "polled",
+            Self::None => "none",
+        })
+    }
+}
+
+/// What a sensor can and cannot see on this machine, said before the job's first step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sight {
+    /// The backend: `ebpf`.
+    pub sensor: String,
+    /// The tier in force, for people: `T2 (tracepoints and cgroup hooks)`.
+    pub tier: String,
+    pub process: Reach,
+    pub file: Reach,
+    pub egress: Reach,
+    /// Each hook, and whether its canary was seen.
+    pub hooks: BTreeMap<String, bool>,
+    /// The text of each thing this tier does not see.
+    pub gaps: Vec<String>,
+}
+
+impl Sight {
+    pub fn of(&self, plane: Plane) -> Reach {
+        match plane {
+            Plane::Process => self.process,
+            Plane::File => self.file,
+            Plane::Egress => self.egress,
+        }
+    }
+}

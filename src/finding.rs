@@ -1,0 +1,328 @@
+//! One thing worth telling a person, with the events that show it; and the report of a run.
+
+use std::fmt;
+
+use crate::event::{Plane, ProcessKey, Reach, Timestamp};
+use crate::job::{Job, Location, StepKey};
+
+/// How bad (OCSF severity).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    Low,
+    Medium,
+    High,
+    Critical,
+}
+
+/// How sure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Confidence {
+    Low,
+    Medium,
+    High,
+}
+
+impl Severity {
+    pub const ALL: [Self; 4] = [Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl Confidence {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
+/// From which severity on a finding fails the job; `None` in the field means never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailOn {
+    Never,
+    From(Severity),
+}
+
+impl FailOn {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "none",
+            Self::From(severity) => severity.as_str(),
+        }
+    }
+
+    /// Whether a finding of this weight fails the job (design: and confidence at least medium).
+    pub fn fails(self, severity: Severity, confidence: Confidence) -> bool {
+        match self {
+            Self::Never => false,
+            Self::From(threshold) => severity >= threshold && confidence >= Confidence::Medium,
+        }
+    }
+}
+
+impl std::str::FromStr for FailOn {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "none" => Self::Never,
+            "low" => Self::From(Severity::Low),
+            "medium" | "warning" => Self::From(Severity::Medium),
+            "high" | "error" => Self::From(Severity::High),
+            "critical" => Self::From(Severity::Critical),
+            other => return Err(format!("`{other}` is not one of none, low, medium, high, critical")),
+        })
+    }
+}
+
+/// What kind of difference a finding is; a later kind gives way to an earlier one for the same act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Attack,
+    Policy,
+    Divergence,
+    Posture,
+    Coverage,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Attack => "attack",
+            Self::Policy => "policy",
+            Self::Divergence => "divergence",
+            Self::Posture => "posture",
+            Self::Coverage => "coverage",
+        }
+    }
+}
+
+/// A rule id of the closed table, such as `cred-file-access`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RuleId(pub &'static str);
+
+impl fmt::Display for RuleId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.0)
+    }
+}
+
+/// A MITRE ATT&CK technique, such as `T1552.001`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Technique(pub &'static str);
+
+/// What the guard did about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    Detected,
+    Blocked,
+}
+
+impl Disposition {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Detected => "detected",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+/// A process as a finding shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessView {
+    pub key: ProcessKey,
+    /// Absolute path of the image.
+    pub executable: String,
+    pub arguments: Vec<String>,
+    /// Hex digest of the image, where it was taken.
+    pub sha256: Option<String>,
+}
+
+/// One thing worth telling a person (OCSF Detection Finding, SARIF result).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub rule: RuleId,
+    pub kind: Kind,
+    pub severity: Severity,
+    pub confidence: Confidence,
+    pub fails: bool,
+    /// One sentence a developer understands.
+    pub title: String,
+    pub step: StepKey,
+    pub agent: Option<String>,
+    pub tool_call: Option<String>,
+    /// Who did it, and its ancestors, nearest first. Absent for coverage findings.
+    pub process: Option<ProcessView>,
+    pub ancestry: Vec<ProcessView>,
+    /// Path, host:port or other thing touched.
+    pub object: String,
+    /// Further objects folded into this one, `object` not among them; at most 19.
+    pub more_objects: Vec<String>,
+    pub disposition: Disposition,
+    /// The nearest declaration or rule, with `file:line`.
+    pub declared: Option<String>,
+    pub techniques: Vec<Technique>,
+    /// CVE, GHSA and the like.
+    pub references: Vec<&'static str>,
+    /// Sequence numbers in `evidence.jsonl`.
+    pub evidence: Vec<u64>,
+    pub first_seen: Timestamp,
+    pub reported_at: Timestamp,
+    pub count: u64,
+    /// Where a reader should look: the step's line.
+    pub location: Option<Location>,
+    /// The same finding in tomorrow's run: 32 hex digits.
+    pub fingerprint: String,
+    pub remedy: String,
+    /// The exact lines that would allow or except this, and in which file.
+    pub silence: String,
+}
+
+/// A finding that an `except:` entry of the policy holds back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppressed {
+    pub rule: String,
+    pub object: String,
+    pub step: StepKey,
+    pub reason: String,
+    /// `YYYY-MM-DD`
+    pub until: Option<String>,
+    pub count: u64,
+}
+
+/// What could not be seen, and what could.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coverage {
+    pub state: CoverageState,
+    pub sensor: String,
+    pub tier: String,
+    pub since: Timestamp,
+    pub process: Reach,
+    pub file: Reach,
+    pub egress: Reach,
+    pub agents: Vec<String>,
+    pub lost_events: u64,
+    /// The text of each thing not seen.
+    pub gaps: Vec<String>,
+}
+
+impl Coverage {
+    pub fn of(&self, plane: Plane) -> Reach {
+        match plane {
+            Plane::Process => self.process,
+            Plane::File => self.file,
+            Plane::Egress => self.egress,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoverageState {
+    Full,
+    Partial,
+    Blind,
+}
+
+impl CoverageState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Partial => "partial",
+            Self::Blind => "blind",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Clean,
+    Partial,
+    Divergence,
+    Attack,
+    Blind,
+}
+
+impl Verdict {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Partial => "partial",
+            Self::Divergence => "divergence",
+            Self::Attack => "attack",
+            Self::Blind => "blind",
+        }
+    }
+}
+
+/// How many events of each plane a step made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub process: u64,
+    pub file: u64,
+    pub egress: u64,
+}
+
+/// What one step declared and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepReport {
+    pub key: StepKey,
+    pub name: String,
+    pub declared: String,
+    pub location: Option<Location>,
+    pub events: Counts,
+    /// Processes started in this step.
+    pub processes: u64,
+    /// Whom it talked to: `host:port` with the program, sorted.
+    pub destinations: Vec<Destination>,
+    /// False when nothing was declared, so that nothing could be compared.
+    pub compared: bool,
+}
+
+/// One destination of one step.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Destination {
+    /// `name:port`, or `address:port` when no name is known.
+    pub host: String,
+    pub program: String,
+    /// Why this is expected: a declaration, a rule of the policy, or nothing.
+    pub explained: Option<String>,
+}
+
+/// How the watched command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitView {
+    /// 0, 86 or 125: what the guard itself has to say.
+    pub guard: u8,
+    pub command: Option<u8>,
+    pub signal: Option<u8>,
+}
+
+/// Everything the reports write: the result of one run, live or replayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub job: Job,
+    pub verdict: Verdict,
+    pub exit: ExitView,
+    pub mode: &'static str,
+    pub fail_on: FailOn,
+    pub coverage: Coverage,
+    pub steps: Vec<StepReport>,
+    /// Sorted: failing first, then by severity, then by time.
+    pub findings: Vec<Finding>,
+    pub suppressed: Vec<Suppressed>,
+    /// Where the policy came from; `None` without one.
+    pub policy: Option<String>,
+    /// Things to say that are no findings, such as "no policy file".
+    pub notices: Vec<String>,
+    pub started: Timestamp,
+    pub ended: Timestamp,
+}

@@ -1,0 +1,1 @@
+//! What a job may do: parsed, merged, and valid by construction.
