@@ -98,6 +98,9 @@ pub struct Launch {
     /// True when the vector was longer than the recorder keeps.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub arguments_truncated: bool,
+    /// The path that was asked for, absolute but with its links kept: `/usr/bin/cc`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub requested: String,
     /// Working folder, absolute.
     pub directory: String,
     /// Only the variables that name the step or agent; never the whole environment.
@@ -220,10 +223,8 @@ pub enum Fact {
     Resolver { address: IpAddr },
     /// Hosts a package client is configured to use, and the file that says so.
     Registry { group: String, hosts: Vec<String>, source: String },
-    /// A host named by a remote of the workspace's git configuration.
-    Remote { host: String, source: String },
-    /// A folder owned by the system's packages (loader, libraries, shared data).
-    SystemFolder { path: String },
+    /// A credential file that was there at the start, as an object.
+    Credential { file: File },
 }
 
 /// How well a plane was watched.
@@ -271,4 +272,19 @@ impl Sight {
             Plane::Egress => self.egress,
         }
     }
+}
+
+/// Makes an absolute path normal without asking the host: no `.`, no `..`, no doubled slash.
+pub fn normal_path(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }

@@ -140,6 +140,8 @@ impl Disposition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessView {
     pub key: ProcessKey,
+    /// What people call it: `npm`, though the image is node's; `sh`, though it is dash.
+    pub name: String,
     /// Absolute path of the image.
     pub executable: String,
     pub arguments: Vec<String>,
@@ -211,11 +213,18 @@ pub struct Coverage {
     pub egress: Reach,
     pub agents: Vec<String>,
     pub lost_events: u64,
-    /// The text of each thing not seen.
+    /// What was not seen in this run and should have been.
     pub gaps: Vec<String>,
+    /// What this sensor never sees here.
+    pub limits: Vec<String>,
 }
 
 impl Coverage {
+    /// Everything not seen: this run's gaps first, then the sensor's limits.
+    pub fn not_seen(&self) -> impl Iterator<Item = &str> {
+        self.gaps.iter().chain(&self.limits).map(String::as_str)
+    }
+
     pub fn of(&self, plane: Plane) -> Reach {
         match plane {
             Plane::Process => self.process,

@@ -70,6 +70,13 @@ pub struct Location {
     pub line: u32,
 }
 
+impl Location {
+    /// The line `lines` further down.
+    pub fn below(&self, lines: usize) -> Self {
+        Self { path: self.path.clone(), line: self.line.saturating_add(u32::try_from(lines).unwrap_or(0)) }
+    }
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.path, self.line)

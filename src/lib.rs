@@ -9,9 +9,29 @@
 //!                                                   +--------------------------------------+
 //! ```
 
-pub mod detections;
+// In the order worth reading: the vocabulary, what is known, the comparison, the edges.
 pub mod event;
 pub mod finding;
 pub mod job;
+
+pub mod catalogue;
+pub mod commands;
+pub mod intent;
+pub mod lineage;
 pub mod policy;
+
+pub mod detections;
+pub mod divergence;
+pub mod engine;
+
+pub mod evidence;
+pub mod redact;
+pub mod reports;
+pub mod runners;
 pub mod sensors;
+
+pub mod cli;
+pub mod run;
+
+#[cfg(test)]
+mod trace;

@@ -3,7 +3,41 @@
 //! A rule sees behaviour (lineage, objects, order), never names of scenarios.
 //! The `//!` comment that opens a rule's file is its page: `edamame-guard rules ID`.
 
-use crate::finding::{Confidence, RuleId, Severity, Technique};
+mod coverage_lineage;
+mod coverage_records;
+mod cred_file_access;
+mod egress_undeclared;
+mod file_undeclared;
+mod run_undeclared;
+
+use crate::divergence::{Act, Explanation};
+use crate::event::ProcessKey;
+use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
+use crate::lineage::{Lineage, Strand, Touch};
+
+/// The rules that the engine itself speaks for: the policy's three planes, and losses.
+pub use coverage_lineage::DETECTION as LINEAGE;
+pub use coverage_records::DETECTION as RECORDS;
+pub use egress_undeclared::DETECTION as EGRESS;
+pub use file_undeclared::DETECTION as FILE;
+pub use run_undeclared::DETECTION as RUN;
+
+/// Every rule, by id.
+pub fn all() -> &'static [&'static Detection] {
+    &[
+        &coverage_lineage::DETECTION,
+        &coverage_records::DETECTION,
+        &cred_file_access::DETECTION,
+        &egress_undeclared::DETECTION,
+        &file_undeclared::DETECTION,
+        &run_undeclared::DETECTION,
+    ]
+}
+
+/// The rule with this id.
+pub fn by_id(id: &str) -> Option<&'static Detection> {
+    all().iter().copied().find(|detection| detection.id.0 == id)
+}
 
 /// One rule: what it is called, how much it weighs, and its page.
 #[derive(Debug)]
@@ -20,6 +54,53 @@ pub struct Detection {
     pub remedy: &'static str,
     /// The rule's own file; the comment that opens it is the page.
     pub source: &'static str,
+    /// Looks at one act. Rules about coverage and policy have nothing to look at here.
+    pub check: fn(&Act<'_>) -> Vec<Hit>,
+}
+
+/// What a rule has to say about one act, or about an earlier one that this act completes.
+#[derive(Debug)]
+pub struct Hit {
+    pub rule: &'static Detection,
+    pub kind: Kind,
+    pub severity: Severity,
+    pub confidence: Confidence,
+    pub title: String,
+    /// Who did it: the actor, or the process of the earlier act.
+    pub process: ProcessKey,
+    pub object: String,
+    /// Records that show it, beside the act's own.
+    pub evidence: Vec<u64>,
+    /// Another rule's finding about the same object that this one says better.
+    pub replaces: Option<RuleId>,
+}
+
+/// A rule that is told by the engine itself.
+fn nothing(_: &Act<'_>) -> Vec<Hit> {
+    Vec::new()
+}
+
+/// The credentials of a strand that a contact by this process could carry away.
+///
+/// What a program reads as part of its work counts against that process alone: npm reads its
+/// token in every install, and an honest installer below it may well download something.
+fn carried(strand: &Strand, by: ProcessKey) -> Vec<&Touch> {
+    strand.reads.iter().filter(|read| !read.by_owner || by == read.process).collect()
+}
+
+/// How sure a join is: without a declaration, one program doing both may just be at its work.
+fn sureness(act: &Act<'_>, reader: ProcessKey, sender: ProcessKey) -> Confidence {
+    let is_one_program = reader == sender && reader == act.process.strand;
+    match act.explanation {
+        Explanation::Nothing if is_one_program => Confidence::Low,
+        Explanation::Nothing => Confidence::Medium,
+        _ => Confidence::High,
+    }
+}
+
+/// Who and what, as a sentence names a process: `curl (pid 4711)`.
+fn named(lineage: &Lineage, key: ProcessKey) -> String {
+    lineage.get(key).map_or_else(|| format!("process {key}"), |process| process.name.to_string())
 }
 
 impl Detection {

@@ -2,6 +2,8 @@
 
 use crate::event::{Event, Sight};
 
+pub mod ebpf;
+
 /// A source of events about the processes this program starts.
 pub trait Sensor {
     /// What it can and cannot see here.

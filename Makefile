@@ -1,0 +1,37 @@
+# `make` lists what there is to do.
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test test-all lint
+
+CARGO := .config/cargo.sh
+# Passed to the demo, as in `make demo ARGS="--manager pip --seed 7"`.
+ARGS ?=
+
+help: ## List these
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install what is missing, from the distribution's packages
+	@.config/setup.sh
+
+build: setup ## Build the release binary, target/release/edamame-guard
+	@$(CARGO) build --release --locked --bin edamame-guard
+
+demo: setup ## See a poisoned package caught and an honest one pass (asks for root)
+	@$(CARGO) build --release --locked --bin edamame-guard --example demo
+	@if [ "$$(id -u)" = 0 ]; then target/release/examples/demo $(ARGS); \
+	elif command -v sudo >/dev/null; then \
+		echo "sudo: the demo makes a network namespace and watches the kernel"; \
+		sudo env "PATH=$$PATH" target/release/examples/demo $(ARGS); \
+	else echo "error: the demo needs root, and there is no sudo; run \`make demo\` as root" >&2; exit 1; fi
+
+test: setup ## Run every test; those that need a kernel feature or root say when they are skipped
+	@$(CARGO) test --locked --doc
+	@$(CARGO) test --locked --tests
+
+test-all: setup lint demo ## Lint, run the demo, then every test with the slow ones
+	@$(CARGO) test --locked --doc -- --include-ignored
+	@$(CARGO) test --locked --tests -- --include-ignored
+
+lint: setup ## Check format, lints and documentation
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items

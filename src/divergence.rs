@@ -1,0 +1,456 @@
+//! Did against meant: in which capacity a process runs, and what explains an effect of it.
+//!
+//! In this order: *own* housekeeping, *declared* by the text, *derived* from the nature of a
+//! declared command, else *undeclared*. Knowledge about tools is data in `commands/`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::catalogue::{Catalogue, Store};
+use crate::commands::{self, Network, Runs, Tool};
+use crate::event::{Launch, Timestamp, Transport};
+use crate::intent::{StepIntent, basename, is_launcher, is_shell};
+use crate::job::Job;
+use crate::lineage::{Lineage, Process, Standing};
+
+/// Why an effect is expected, or that it isn't.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Explanation {
+    /// The program's own files and services: git reading its credential store.
+    Own(String),
+    /// The text names it.
+    Declared(String),
+    /// It follows from the nature of a declared command.
+    Derived(String),
+    /// Nothing explains it; the nearest declaration almost does.
+    Undeclared { nearest: Option<String> },
+    /// The step declared nothing, so there is nothing to compare with.
+    Nothing,
+}
+
+impl Explanation {
+    /// Whether a declaration was there and did not cover this.
+    pub fn is_undeclared(&self) -> bool {
+        matches!(self, Self::Undeclared { .. })
+    }
+
+    /// The reason in words; `None` when nothing explains it.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Own(reason) | Self::Declared(reason) | Self::Derived(reason) => Some(reason),
+            Self::Undeclared { .. } | Self::Nothing => None,
+        }
+    }
+}
+
+/// What a process did that can be compared.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    Launch {
+        program: String,
+    },
+    /// A credential store was opened for reading.
+    Read {
+        path: String,
+        store: &'static Store,
+        by_owner: bool,
+    },
+    /// A file was made, changed, renamed or deleted; `store` says what it would run again.
+    Write {
+        path: String,
+        store: Option<&'static Store>,
+    },
+    Connect {
+        /// `name:port`, or `address:port`.
+        object: String,
+        address: std::net::SocketAddr,
+        transport: Transport,
+    },
+}
+
+/// One effect, with who had it and what explains it: what a rule looks at.
+#[derive(Debug)]
+pub struct Act<'a> {
+    pub sequence: u64,
+    pub time: Timestamp,
+    pub process: &'a Process,
+    pub lineage: &'a Lineage,
+    pub effect: &'a Effect,
+    pub explanation: &'a Explanation,
+}
+
+/// What the comparison knows beside the lineage.
+#[derive(Debug)]
+pub struct Context<'a> {
+    pub job: &'a Job,
+    pub started: Timestamp,
+    /// Homes of the user the step runs as: `$HOME`, and the one in the user database.
+    pub homes: &'a [String],
+    pub catalogue: &'a Catalogue,
+    /// Configured registry hosts by tool group.
+    pub registries: &'a BTreeMap<String, BTreeSet<String>>,
+    /// Hosts that a package client itself chose, by tool id.
+    pub chosen: &'a BTreeSet<(&'static str, String)>,
+}
+
+/// A program by identity: the file names it goes by, and the tool it is.
+#[derive(Debug)]
+pub struct Identity<'a> {
+    /// As asked for, the script, the executable; the most telling first.
+    pub names: Vec<&'a str>,
+    pub tool: Option<&'static Tool>,
+    /// The arguments behind the program's own name.
+    pub arguments: &'a [String],
+    /// For an interpreter: the program it runs.
+    pub script: Option<&'a str>,
+}
+
+impl Identity<'_> {
+    /// What people call it: `npm` for node running npm, `cc` for the compiler behind the link.
+    pub fn name(&self, launch: &Launch) -> String {
+        let by_script = self.script.filter(|script| {
+            commands::tool(basename(script))
+                .is_some_and(|tool| Some(tool.id) == self.tool.map(|tool| tool.id))
+        });
+        let name = match by_script {
+            Some(script) => basename(script),
+            None if !launch.requested.is_empty() => basename(&launch.requested),
+            None => basename(&launch.executable.path),
+        };
+        name.trim_end_matches("-cli.js").trim_end_matches(".js").to_owned()
+    }
+}
+
+/// Who a launched image is. Names given by arguments alone count only for interpreters,
+/// and only when the named file is not the job's own work.
+pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage) -> Identity<'a> {
+    let mut names = Vec::new();
+    let program = launch.program();
+    let executable = basename(&launch.executable.path);
+    let (mut arguments, mut script) = (launch.arguments.get(1..).unwrap_or_default(), None);
+    // With a `#!` file the kernel puts the interpreter's words first.
+    if let Some(file) = &launch.script {
+        let at = arguments.iter().position(|argument| basename(argument) == basename(&file.path));
+        arguments = at.and_then(|at| arguments.get(at + 1..)).unwrap_or_default();
+        script = Some(file.path.as_str());
+    } else if is_interpreter(executable) {
+        (script, arguments) = interpreted(arguments);
+    }
+    let places_tools = |path: &str, changed: Option<Timestamp>| {
+        !path.starts_with(&format!("{}/", context.job.workspace))
+            && !["/tmp/", "/var/tmp/", "/dev/shm/"].iter().any(|folder| path.starts_with(folder))
+            && !lineage.has_written(path)
+            && changed.is_none_or(|changed| changed < context.started)
+    };
+    let script_is_tool = script.is_some_and(|path| places_tools(&absolute(path, launch), program.changed));
+    if let Some(script) = script {
+        names.push(basename(script));
+    }
+    // A link in a system folder is a name the system gave: /usr/bin/cc.
+    let requested = basename(&launch.requested);
+    if script.is_none() && !requested.is_empty() {
+        names.push(requested);
+    }
+    names.push(basename(&program.path));
+    names.push(executable);
+    names.dedup();
+    let is_placed = places_tools(&launch.executable.path, launch.executable.changed);
+    let tool = match script {
+        Some(script) if script_is_tool && is_placed => {
+            commands::tool(basename(script)).or_else(|| commands::tool(executable))
+        }
+        Some(_) if is_placed => commands::tool(executable),
+        None if is_placed => {
+            let by_request = (!is_interpreter(requested) && places_tools(&launch.requested, None))
+                .then(|| commands::tool(requested))
+                .flatten();
+            by_request.or_else(|| commands::tool(executable))
+        }
+        _ => None,
+    };
+    Identity { names, tool, arguments, script }
+}
+
+/// A script's path as the process sees it; a module's name (`-m pip`) stays a name.
+fn absolute(script: &str, launch: &Launch) -> String {
+    if script.starts_with('/') || !script.contains(['/', '.']) {
+        script.to_owned()
+    } else {
+        crate::event::normal_path(&format!("{}/{script}", launch.directory))
+    }
+}
+
+fn is_interpreter(name: &str) -> bool {
+    is_shell(name)
+        || ["node", "nodejs", "python", "ruby", "perl", "php", "deno", "java", "pypy", "tclsh", "lua"]
+            .iter()
+            .any(|interpreter| name.strip_prefix(interpreter).is_some_and(is_version))
+}
+
+fn is_version(rest: &str) -> bool {
+    rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+/// The program an interpreter was told to run and that program's arguments.
+fn interpreted(arguments: &[String]) -> (Option<&str>, &[String]) {
+    let mut at = 0;
+    while let Some(argument) = arguments.get(at) {
+        match argument.as_str() {
+            "-m" => {
+                let module = arguments.get(at + 1).map(String::as_str);
+                return (module, arguments.get(at + 2..).unwrap_or_default());
+            }
+            // Code from elsewhere runs too, so the script no longer tells what this is.
+            "-c" | "-e" | "-p" | "-r" | "--eval" | "--print" | "--require" | "--import" | "--loader"
+            | "-x" => {
+                return (None, &[]);
+            }
+            option if option.starts_with('-') && option.len() > 1 => at += 1,
+            script => return (Some(script), arguments.get(at + 1..).unwrap_or_default()),
+        }
+    }
+    (None, &[])
+}
+
+/// What a launch makes of a process.
+#[derive(Debug)]
+pub struct Placement {
+    pub standing: Standing,
+    pub tool: Option<&'static str>,
+    /// Set when the text names this command.
+    pub command: Option<String>,
+    /// A new strand starts here.
+    pub new_strand: bool,
+    /// `Undeclared` starts here and nowhere above.
+    pub effect: bool,
+}
+
+/// Decides in which capacity the new image runs.
+///
+/// `process` still has what it had before: the parent's standing and tool right after a
+/// fork, its own before a second launch in the same process.
+pub fn place(
+    process: &Process,
+    launch: &Launch,
+    step: Option<&StepIntent>,
+    context: &Context<'_>,
+    lineage: &Lineage,
+) -> Placement {
+    let identity = identify(launch, context, lineage);
+    let name = identity.names.first().copied().unwrap_or_default();
+    let own_tool = identity.tool.map(|tool| tool.id);
+    let placement =
+        |standing| Placement { standing, tool: own_tool, command: None, new_strand: false, effect: false };
+    let is_step_root = process.parent.is_none_or(|parent| lineage.get(parent).is_none()) && !process.launched;
+    match process.standing {
+        Standing::Text => {
+            let Some(step) = step else { return placement(Standing::Recipe) };
+            if is_text(launch, &identity, step) || is_launcher(name) {
+                return placement(Standing::Text);
+            }
+            let named = step.command(&identity.names, &launch.arguments);
+            if let Some(command) = named {
+                return Placement {
+                    command: Some(command.to_string()),
+                    new_strand: true,
+                    ..placement(Standing::Command)
+                };
+            }
+            if is_step_root {
+                return Placement { new_strand: true, ..placement(Standing::Command) };
+            }
+            if step.is_open {
+                return Placement { new_strand: true, ..placement(Standing::Recipe) };
+            }
+            Placement { new_strand: true, effect: true, ..placement(Standing::Undeclared) }
+        }
+        // A wrapper that becomes the command itself: /usr/bin/npm, then node; a version manager's shim.
+        Standing::Command | Standing::Tool | Standing::Helper if process.launched => {
+            Placement { tool: own_tool, ..placement(process.standing.clone()) }
+        }
+        Standing::Command | Standing::Tool | Standing::Helper => {
+            let Some(tool) = process.tool.and_then(commands::by_id) else {
+                return recipe(&identity, placement);
+            };
+            if identity.names.iter().any(|name| tool.has_helper(name))
+                && !is_jobs_own(launch, context, lineage)
+            {
+                return placement(Standing::Helper);
+            }
+            let above = process.launch.as_deref().map(|launch| identify(launch, context, lineage));
+            let (above_name, above_arguments) = above.as_ref().map_or(("", [].as_slice()), |above| {
+                (above.names.first().copied().unwrap_or_default(), above.arguments)
+            });
+            if tool.runs_others_code(above_name, above_arguments, &launch.program().path) {
+                return placement(Standing::Script);
+            }
+            if tool.runs == Runs::Helpers {
+                return Placement { effect: true, ..placement(Standing::Undeclared) };
+            }
+            recipe(&identity, placement)
+        }
+        Standing::Recipe => recipe(&identity, placement),
+        Standing::Script | Standing::Undeclared => placement(process.standing.clone()),
+    }
+}
+
+/// Project code stays project code, but a known tool that it calls is that tool.
+fn recipe(identity: &Identity<'_>, placement: impl Fn(Standing) -> Placement) -> Placement {
+    match identity.tool {
+        Some(tool) if !matches!(tool.id, "interpreters" | "shells" | "tests" | "make") => {
+            placement(Standing::Tool)
+        }
+        _ => placement(Standing::Recipe),
+    }
+}
+
+/// Whether this image runs text that we have read: `sh -c …`, or a script the step names.
+fn is_text(launch: &Launch, identity: &Identity<'_>, step: &StepIntent) -> bool {
+    if !is_shell(basename(&launch.executable.path)) {
+        return false;
+    }
+    match identity.script {
+        Some(script) => step.scripts.contains(&absolute(script, launch)),
+        None => true,
+    }
+}
+
+fn is_jobs_own(launch: &Launch, context: &Context<'_>, lineage: &Lineage) -> bool {
+    let file = launch.program();
+    lineage.has_written(&file.path) || file.changed.is_some_and(|changed| changed >= context.started)
+}
+
+/// What explains an effect of this process.
+pub fn explain(
+    process: &Process,
+    effect: &Effect,
+    names: &[String],
+    step: Option<&StepIntent>,
+    context: &Context<'_>,
+    lineage: &Lineage,
+) -> Explanation {
+    let Some(step) = step.filter(|step| is_comparable(step)) else { return Explanation::Nothing };
+    let nearest = || process.command.as_deref().map(ToOwned::to_owned);
+    let undeclared = || Explanation::Undeclared { nearest: nearest() };
+    let tool = process.tool.and_then(commands::by_id);
+    let at = |location: Option<&crate::job::Location>| match location {
+        Some(location) => format!("named at {location}"),
+        None => "named on the command line".to_owned(),
+    };
+    match effect {
+        Effect::Launch { .. } => undeclared(),
+        Effect::Read { path, by_owner, .. } => {
+            if let Some(location) = step.path(path, &context.job.home) {
+                return Explanation::Declared(at(location));
+            }
+            if *by_owner {
+                return Explanation::Own(format!("{} uses it to do its work", process.name));
+            }
+            undeclared()
+        }
+        Effect::Write { path, store } => {
+            if let Some(location) = step.path(path, &context.job.home) {
+                return Explanation::Declared(at(location));
+            }
+            let owned = |process: &Process| {
+                let owner = store.is_some_and(|store| owns(process, store, context, lineage));
+                let tool = process.tool.and_then(commands::by_id);
+                let writes = tool.is_some_and(|tool| tool_writes(tool, path, context.homes));
+                (owner && process.standing != Standing::Script) || (store.is_none() && writes)
+            };
+            if let Some(owner) =
+                std::iter::once(process).chain(lineage.ancestors(process.key)).find(|process| owned(process))
+            {
+                return Explanation::Derived(format!("{} writes there", owner.name));
+            }
+            if store.is_none() && is_ordinary_place(path, context) {
+                return Explanation::Derived("the work's own files".to_owned());
+            }
+            undeclared()
+        }
+        Effect::Connect { address, object, .. } => {
+            if let Some(location) = step.host(names, &address.ip().to_string()) {
+                return Explanation::Declared(at(location));
+            }
+            let host = object.rsplit_once(':').map_or(object.as_str(), |(host, _)| host);
+            if let Some(tool) = tool {
+                let configured = (tool.group.as_ref())
+                    .and_then(|group| context.registries.get(group))
+                    .is_some_and(|hosts| hosts.contains(host));
+                if configured || context.chosen.contains(&(tool.id, host.to_owned())) {
+                    return Explanation::Derived(format!("a host that {} is set up to use", tool.id));
+                }
+            }
+            match (&process.standing, tool.map(|tool| tool.network)) {
+                (Standing::Command | Standing::Tool | Standing::Helper, Some(Network::Client)) => {
+                    Explanation::Derived(format!("chosen by {} itself", process.name))
+                }
+                (Standing::Command, Some(Network::Arguments)) => {
+                    Explanation::Derived(format!("{} follows its arguments", process.name))
+                }
+                (Standing::Helper, Some(Network::Arguments)) => {
+                    Explanation::Derived(format!("{} acts for the command above it", process.name))
+                }
+                _ => undeclared(),
+            }
+        }
+    }
+}
+
+/// Whether the step says anything to compare with: a text we read, or a tool we know.
+///
+/// A program of the user's own says nothing about what it will do.
+pub fn is_comparable(step: &StepIntent) -> bool {
+    let is_known = |name: &str| commands::tool(name).is_some_and(|tool| tool.id != "interpreters");
+    !step.scripts.is_empty()
+        || step.commands.len() > 1
+        || step.commands.iter().flat_map(|command| &command.words).any(|word| is_known(basename(&word.text)))
+}
+
+/// Whether the tool's choice of this destination vouches for later processes of the same tool.
+pub fn chooses(process: &Process) -> Option<&'static str> {
+    let is_itself = matches!(process.standing, Standing::Command | Standing::Tool | Standing::Helper);
+    let tool = process.tool.and_then(commands::by_id)?;
+    (is_itself && tool.network == Network::Client).then_some(tool.id)
+}
+
+fn tool_writes(tool: &Tool, path: &str, homes: &[String]) -> bool {
+    let is_match =
+        |pattern: &str| commands::path_glob(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(path));
+    tool.writes.iter().any(|pattern| match pattern.strip_prefix("~/") {
+        Some(rest) => homes.iter().any(|home| is_match(&format!("{}/{rest}", globset::escape(home)))),
+        None => is_match(pattern),
+    })
+}
+
+/// Places where any work leaves files: the workspace, scratch folders, the user's own home.
+fn is_ordinary_place(path: &str, context: &Context<'_>) -> bool {
+    let below = |folder: &str| {
+        folder.len() > 1
+            && path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    below(&context.job.workspace)
+        || context.homes.iter().any(|home| below(home))
+        || ["/tmp", "/var/tmp", "/dev", "/proc", "/run/user", "/run/lock", "/var/lock"]
+            .iter()
+            .any(|folder| below(folder))
+        || path.starts_with("memfd:")
+}
+
+/// Whether the program owns the store: matched by file name, on a file the job did not place.
+pub fn owns(process: &Process, store: &Store, context: &Context<'_>, lineage: &Lineage) -> bool {
+    let Some(launch) = process.launch.as_deref() else { return false };
+    if is_jobs_own(launch, context, lineage) {
+        return false;
+    }
+    let identity = identify(launch, context, lineage);
+    let program = launch.program();
+    identity.names.iter().any(|name| {
+        let by_script =
+            identity.script.filter(|script| basename(script) == *name && program.path != **script);
+        store.is_owned_by(name)
+            && by_script.is_none_or(|script| {
+                let script = absolute(script, launch);
+                !script.starts_with(&format!("{}/", context.job.workspace)) && !lineage.has_written(&script)
+            })
+    })
+}

@@ -1,0 +1,1101 @@
+//! The pure heart: takes [`Input`]s one by one and ends in a [`Report`].
+//!
+//! No clock, file, socket, environment or thread: time arrives in the input. A live job and a
+//! recorded one take the same path, so the same recording always gives the same report.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Catalogue;
+use crate::detections::{self, Hit};
+use crate::divergence::{self, Act, Context, Effect, Explanation};
+use crate::event::{
+    Access, Activity, Event, Fact, File, Launch, Plane, ProcessKey, Reach, Sight, Timestamp, Transport,
+};
+use crate::finding::{
+    Confidence, Counts, Coverage, CoverageState, Destination, Disposition, ExitView, FailOn, Finding, Kind,
+    Report, Severity, StepReport, Suppressed, Verdict,
+};
+use crate::intent::{Declaration, Intent, basename, is_launcher, is_shell};
+use crate::job::{Job, StepKey};
+use crate::lineage::{Lineage, Process, Standing, Touch};
+use crate::policy::{Exception, Peer, Places, Policy, Program, Rules, Ruling, Verb};
+
+/// Everything that can reach the engine; one record of `evidence.jsonl` each.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Input {
+    /// First: what is watched, by what means.
+    Start(Start),
+    Declaration(Declaration),
+    Fact(Fact),
+    Event(Event),
+    /// The job is over.
+    End(End),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// `edamame-guard/evidence/v1`
+    pub schema: String,
+    /// Version of the program that recorded.
+    pub version: String,
+    pub time: Timestamp,
+    /// The guard's own process: what it forks is the job.
+    pub guard: ProcessKey,
+    /// `--fail-on` as given, so that a replay weighs alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_on: Option<String>,
+    pub job: Job,
+    pub sight: Sight,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    pub time: Timestamp,
+    /// The command's status, or the signal that ended it.
+    pub command: Option<u8>,
+    pub signal: Option<u8>,
+    /// False when the sensor was not watching at the end.
+    pub watching: bool,
+}
+
+/// What the caller decides beside the policy; the command line beats the file.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    pub fail_on: Option<FailOn>,
+}
+
+/// The machine of design's figure: lineage, then may, meant and known bad.
+#[derive(Debug)]
+pub struct Engine {
+    policy: Policy,
+    settings: Settings,
+    start: Option<Start>,
+    end: Option<End>,
+    lineage: Lineage,
+    intent: Intent,
+    catalogue: Option<Catalogue>,
+    homes: BTreeMap<u32, String>,
+    /// Those of the user the job runs as.
+    own_homes: Vec<String>,
+    resolvers: Vec<IpAddr>,
+    registries: BTreeMap<String, BTreeSet<String>>,
+    chosen: BTreeSet<(&'static str, String)>,
+    names: Names,
+    /// Credential files that were there at the start, as objects.
+    objects: HashMap<(u64, u64), String>,
+    rules: HashMap<StepKey, Arc<Rules>>,
+    steps: BTreeMap<StepKey, StepTally>,
+    groups: BTreeMap<GroupKey, Group>,
+    lost: BTreeMap<Plane, (u64, Timestamp, u64)>,
+    unattributed: u64,
+    last: Timestamp,
+}
+
+#[derive(Debug, Default)]
+struct StepTally {
+    counts: Counts,
+    processes: u64,
+    destinations: BTreeMap<(String, String), Option<String>>,
+}
+
+/// What makes two acts the same finding.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct GroupKey {
+    rule: &'static str,
+    step: StepKey,
+    program: String,
+    object: String,
+}
+
+#[derive(Debug)]
+struct Group {
+    finding: Finding,
+    last_sequence: u64,
+}
+
+/// Which names stood for an address, newest last. Bounded: a resolver under attack answers a lot.
+#[derive(Debug, Default)]
+struct Names {
+    by_address: HashMap<IpAddr, Vec<String>>,
+    order: VecDeque<IpAddr>,
+}
+
+impl Names {
+    const ADDRESSES: usize = 65_536;
+    const NAMES: usize = 16;
+
+    fn learn(&mut self, name: &str, addresses: &[IpAddr]) {
+        for address in addresses {
+            let address = plain(*address);
+            if !self.by_address.contains_key(&address) {
+                if self.order.len() >= Self::ADDRESSES
+                    && let Some(oldest) = self.order.pop_front()
+                {
+                    self.by_address.remove(&oldest);
+                }
+                self.order.push_back(address);
+            }
+            let names = self.by_address.entry(address).or_default();
+            names.retain(|known| known != name);
+            if names.len() >= Self::NAMES {
+                names.remove(0);
+            }
+            names.push(name.to_owned());
+        }
+    }
+
+    fn of(&self, address: IpAddr) -> &[String] {
+        self.by_address.get(&address).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// An IPv4 address inside IPv6 as what it is.
+fn plain(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    }
+}
+
+impl Engine {
+    /// Evidence kept per finding; the count goes on.
+    const EVIDENCE: usize = 32;
+    /// More objects than this of one rule, step and program become one finding.
+    const FOLD: usize = 20;
+
+    pub fn new(policy: Policy, settings: Settings) -> Self {
+        Self {
+            policy,
+            settings,
+            start: None,
+            end: None,
+            lineage: Lineage::default(),
+            intent: Intent::default(),
+            catalogue: None,
+            homes: BTreeMap::new(),
+            own_homes: Vec::new(),
+            resolvers: Vec::new(),
+            registries: BTreeMap::new(),
+            chosen: BTreeSet::new(),
+            names: Names::default(),
+            objects: HashMap::new(),
+            rules: HashMap::new(),
+            steps: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            lost: BTreeMap::new(),
+            unattributed: 0,
+            last: Timestamp::default(),
+        }
+    }
+
+    /// Takes in the next record. `sequence` is its place in the evidence.
+    pub fn accept(&mut self, sequence: u64, input: &Input) {
+        match input {
+            Input::Start(start) => {
+                self.last = start.time;
+                self.start = Some(start.clone());
+            }
+            Input::Declaration(declaration) => {
+                if let Some(start) = &self.start {
+                    self.intent.add(declaration, &start.job.home, &start.job.workspace);
+                }
+            }
+            Input::Fact(fact) => self.fact(fact),
+            Input::Event(event) => {
+                self.last = self.last.max(event.time);
+                self.event(sequence, event);
+            }
+            Input::End(end) => {
+                self.last = self.last.max(end.time);
+                self.end = Some(end.clone());
+            }
+        }
+    }
+
+    fn fact(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Home { uid, path } => {
+                self.homes.insert(*uid, path.clone());
+            }
+            Fact::Resolver { address } => self.resolvers.push(*address),
+            Fact::Registry { group, hosts, .. } => {
+                self.registries.entry(group.clone()).or_default().extend(hosts.iter().cloned());
+            }
+            Fact::Credential { file } => {
+                if file.inode != 0 {
+                    self.objects.insert((file.device, file.inode), file.path.clone());
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, sequence: u64, event: &Event) {
+        let Some(start) = self.start.clone() else { return };
+        if self.catalogue.is_none() {
+            self.catalogue = Some(Catalogue::new(&self.homes, &start.job.home, self.policy.secrets()));
+            self.own_homes = vec![start.job.home.clone()];
+            self.own_homes.extend(self.homes.get(&start.job.uid).cloned());
+        }
+        match &event.activity {
+            Activity::Answer { name, addresses } => {
+                self.names.learn(name, addresses);
+                return;
+            }
+            Activity::Lost { plane, count, since } => {
+                let lost = self.lost.entry(*plane).or_insert((0, *since, sequence));
+                lost.0 += count;
+                return;
+            }
+            _ => {}
+        }
+        self.own(sequence, event, &start);
+        self.tally(event);
+        match &event.activity {
+            Activity::Fork { child } => self.fork(sequence, event, *child),
+            Activity::Launch(launch) => self.launch(sequence, event, launch, &start),
+            Activity::Exit { .. } => {
+                if let Some(process) = self.lineage.get_mut(event.actor) {
+                    process.ended = true;
+                }
+            }
+            Activity::Open { file, access } => self.open(sequence, event, file, *access, &start),
+            Activity::Rename { from, to } => {
+                self.lineage.wrote(&to.path);
+                self.read(sequence, event, from, &start);
+                self.write(sequence, event, from, &start);
+                self.write(sequence, event, to, &start);
+            }
+            Activity::Delete { file } => self.write(sequence, event, file, &start),
+            Activity::Connect { to, transport } | Activity::Send { to, transport } => {
+                self.connect(sequence, event, *to, *transport, &start);
+            }
+            Activity::Answer { .. } | Activity::Lost { .. } => {}
+        }
+    }
+
+    /// Makes sure the actor is known: a child of the guard is the step, a stranger is nobody's.
+    fn own(&mut self, sequence: u64, event: &Event, start: &Start) {
+        if event.actor == start.guard {
+            if let Activity::Fork { child } = &event.activity
+                && self.lineage.get(*child).is_none()
+            {
+                let step = start.job.steps.first().map_or_else(StepKey::local, |step| step.key.clone());
+                self.lineage.insert(newcomer(*child, step, Standing::Text, event.time, sequence));
+            }
+        } else if self.lineage.get(event.actor).is_none() {
+            self.unattributed += 1;
+            let step = StepKey::unattributed();
+            self.lineage.insert(newcomer(event.actor, step, Standing::Recipe, event.time, sequence));
+        }
+    }
+
+    fn tally(&mut self, event: &Event) {
+        let of = match &event.activity {
+            Activity::Fork { child } if self.lineage.get(event.actor).is_none() => *child,
+            _ => event.actor,
+        };
+        let Some(process) = self.lineage.get(of) else { return };
+        let tally = self.steps.entry(process.step.clone()).or_default();
+        match &event.activity {
+            Activity::Fork { .. } => {
+                tally.counts.process += 1;
+                tally.processes += 1;
+            }
+            Activity::Launch(_) | Activity::Exit { .. } => tally.counts.process += 1,
+            Activity::Open { .. } | Activity::Rename { .. } | Activity::Delete { .. } => {
+                tally.counts.file += 1
+            }
+            Activity::Connect { .. } | Activity::Send { .. } => tally.counts.egress += 1,
+            Activity::Answer { .. } | Activity::Lost { .. } => {}
+        }
+    }
+
+    fn fork(&mut self, sequence: u64, event: &Event, child: ProcessKey) {
+        if self.lineage.fork(event.actor, child, event.time).is_some()
+            && let Some(process) = self.lineage.get_mut(child)
+        {
+            process.evidence = sequence;
+        }
+    }
+
+    fn launch(&mut self, sequence: u64, event: &Event, launch: &Launch, start: &Start) {
+        let Some(process) = self.lineage.get(event.actor).cloned() else { return };
+        let step = self.intent.of(&process.step);
+        let context = self.context(start);
+        let Some(context) = context else { return };
+        let placement = divergence::place(&process, launch, step, &context, &self.lineage);
+        let identity = divergence::identify(launch, &context, &self.lineage);
+        let is_transparent = placement.standing == Standing::Text
+            || identity.names.first().is_some_and(|name| is_launcher(name) || is_shell(name))
+            || matches!(placement.tool, Some("make" | "shells"))
+            || (placement.tool == Some("npm")
+                && identity
+                    .arguments
+                    .iter()
+                    .any(|word| matches!(word.as_str(), "run" | "run-script" | "test")));
+        let name = identity.name(launch);
+        if let Some(process) = self.lineage.get_mut(event.actor) {
+            process.name = name.into();
+            process.launch = Some(Arc::new(launch.clone()));
+            process.launched = true;
+            process.evidence = sequence;
+            process.standing = placement.standing;
+            process.tool = placement.tool;
+            if placement.new_strand {
+                process.strand = event.actor;
+            }
+            if let Some(command) = placement.command {
+                process.command = Some(command.into());
+            }
+        }
+        let program = launch.program().path.clone();
+        let ruling = self.judge_launch(event.actor, launch, is_transparent, start);
+        let effect = Effect::Launch { program: program.clone() };
+        let mut explanation = if placement.effect {
+            Explanation::Undeclared { nearest: process.command.as_deref().map(ToOwned::to_owned) }
+        } else {
+            Explanation::Derived("part of the step".to_owned())
+        };
+        if let Ruling::Allowed(rule) = &ruling {
+            explanation = Explanation::Declared(format!("allowed by `{}` ({})", rule.text, rule.location));
+        }
+        self.act(sequence, event, &effect, &explanation, &ruling);
+    }
+
+    /// What the policy's `run` list says: to what the step itself launches, and, for `deny`, to
+    /// everything below it too.
+    fn judge_launch(
+        &mut self,
+        actor: ProcessKey,
+        launch: &Launch,
+        is_transparent: bool,
+        start: &Start,
+    ) -> Ruling {
+        let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
+        let rules = self.rules(&process.step.clone());
+        let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
+        let is_late = |file: &File| {
+            self.lineage.has_written(&file.path) || file.changed.is_some_and(|changed| changed >= start.time)
+        };
+        let program = launch.program();
+        let placed_by_job = is_late(program) || is_late(&launch.executable);
+        // /usr/bin/cc is a name the system gave to the compiler behind it; a link elsewhere is not.
+        let is_system =
+            ["/usr/", "/bin/", "/sbin/", "/opt/"].iter().any(|folder| launch.requested.starts_with(folder))
+                && !self.lineage.has_written(&launch.requested)
+                && launch.script.is_none();
+        let aliases = if is_system { std::slice::from_ref(&launch.requested) } else { &[] };
+        let program = Program {
+            path: &program.path,
+            aliases,
+            arguments: &launch.arguments,
+            placed_by_job,
+            sha256: None,
+        };
+        if let Some(denied) = rules.run_denied(&program) {
+            return Ruling::Denied(denied);
+        }
+        if process.judged {
+            return Ruling::Unrestricted;
+        }
+        let ruling = rules.run(&program);
+        if matches!(ruling, Ruling::Unlisted(_)) && is_transparent {
+            return Ruling::Unrestricted;
+        }
+        if !matches!(ruling, Ruling::Unrestricted)
+            && let Some(process) = self.lineage.get_mut(actor)
+        {
+            process.judged = true;
+        }
+        ruling
+    }
+
+    fn open(&mut self, sequence: u64, event: &Event, file: &File, access: Access, start: &Start) {
+        if access.directory {
+            return;
+        }
+        if access.write || access.create {
+            self.lineage.wrote(&file.path);
+            self.write(sequence, event, file, start);
+        }
+        if access.read {
+            self.read(sequence, event, file, start);
+        }
+    }
+
+    fn read(&mut self, sequence: u64, event: &Event, file: &File, start: &Start) {
+        // A hard link or a mount gives a secret another path, but not another inode.
+        let path = self.objects.get(&(file.device, file.inode)).unwrap_or(&file.path).clone();
+        let ruling = self.judge_file(event.actor, Verb::Read, &path);
+        let store = self.catalogue.as_ref().and_then(|catalogue| catalogue.credential(&path));
+        let Some(process) = self.lineage.get(event.actor) else { return };
+        let Some(context) = self.context(start) else { return };
+        let Some(store) = store else {
+            if let Some(hit) = policy_hit(&ruling, process, &path, "read", &detections::FILE) {
+                self.record(sequence, event.time, vec![hit], None);
+            }
+            return;
+        };
+        let by_owner = divergence::owns(process, store, &context, &self.lineage);
+        let effect = Effect::Read { path: path.clone(), store, by_owner };
+        let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
+        self.act(sequence, event, &effect, &explanation, &ruling);
+        if !matches!(explanation, Explanation::Declared(_))
+            && let Some(strand) = self.lineage.strand_mut(event.actor)
+        {
+            strand.read(Touch {
+                sequence,
+                time: event.time,
+                process: event.actor,
+                object: path,
+                store: &store.id,
+                title: &store.title,
+                by_owner,
+            });
+        }
+    }
+
+    fn write(&mut self, sequence: u64, event: &Event, file: &File, start: &Start) {
+        let path = &file.path;
+        let ruling = self.judge_file(event.actor, Verb::Write, path);
+        let store = self.catalogue.as_ref().and_then(|catalogue| catalogue.persistence(path));
+        let Some(context) = self.context(start) else { return };
+        let effect = Effect::Write { path: path.clone(), store };
+        let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
+        self.act(sequence, event, &effect, &explanation, &ruling);
+    }
+
+    fn judge_file(&mut self, actor: ProcessKey, verb: Verb, path: &str) -> Ruling {
+        let Some(step) = self.lineage.get(actor).map(|process| process.step.clone()) else {
+            return Ruling::Unrestricted;
+        };
+        self.rules(&step).file(verb, path)
+    }
+
+    fn connect(&mut self, sequence: u64, event: &Event, to: SocketAddr, transport: Transport, start: &Start) {
+        let to = SocketAddr::new(plain(to.ip()), to.port());
+        let is_resolver = to.port() == 53 && (self.resolvers.contains(&to.ip()));
+        // Port 0 is how the C library asks the kernel for a route; nothing is sent.
+        if to.ip().is_loopback() || to.ip().is_unspecified() || is_resolver || to.port() == 0 {
+            return;
+        }
+        let names = self.names.of(to.ip()).to_vec();
+        let object = match (names.last(), to.ip()) {
+            (Some(name), _) => format!("{name}:{}", to.port()),
+            (None, _) => to.to_string(),
+        };
+        let Some(process) = self.lineage.get(event.actor) else { return };
+        let (step, program) = (process.step.clone(), process.name.to_string());
+        let ruling = self.rules(&step).network(&Peer { address: to, names: &names, transport });
+        let Some(context) = self.context(start) else { return };
+        let effect = Effect::Connect { object: object.clone(), address: to, transport };
+        let explanation = self.explain(event.actor, &effect, &names, &ruling, &context);
+        self.act(sequence, event, &effect, &explanation, &ruling);
+        let tally = self.steps.entry(step).or_default();
+        tally.destinations.insert((object.clone(), program), explanation.reason().map(ToOwned::to_owned));
+        if explanation.reason().is_some() {
+            if let Some(tool) = self.lineage.get(event.actor).and_then(divergence::chooses) {
+                let host = object.rsplit_once(':').map_or(object.as_str(), |(host, _)| host);
+                self.chosen.insert((tool, host.to_owned()));
+            }
+        } else if let Some(strand) = self.lineage.strand_mut(event.actor) {
+            strand.contact(Touch {
+                sequence,
+                time: event.time,
+                process: event.actor,
+                object,
+                store: "",
+                title: "",
+                by_owner: false,
+            });
+        }
+    }
+
+    fn context<'a>(&'a self, start: &'a Start) -> Option<Context<'a>> {
+        Some(Context {
+            job: &start.job,
+            started: start.time,
+            homes: &self.own_homes,
+            catalogue: self.catalogue.as_ref()?,
+            registries: &self.registries,
+            chosen: &self.chosen,
+        })
+    }
+
+    fn explain(
+        &self,
+        actor: ProcessKey,
+        effect: &Effect,
+        names: &[String],
+        ruling: &Ruling,
+        context: &Context<'_>,
+    ) -> Explanation {
+        if let Ruling::Allowed(rule) = ruling {
+            return Explanation::Declared(format!("allowed by `{}` ({})", rule.text, rule.location));
+        }
+        let Some(process) = self.lineage.get(actor) else { return Explanation::Nothing };
+        let step = self.intent.of(&process.step);
+        divergence::explain(process, effect, names, step, context, &self.lineage)
+    }
+
+    fn rules(&mut self, step: &StepKey) -> Arc<Rules> {
+        if let Some(rules) = self.rules.get(step) {
+            return Arc::clone(rules);
+        }
+        let (home, workspace) = self
+            .start
+            .as_ref()
+            .map_or_else(Default::default, |start| (start.job.home.clone(), start.job.workspace.clone()));
+        let hosts = self
+            .registries
+            .iter()
+            .map(|(group, hosts)| (group.clone(), hosts.iter().cloned().collect()))
+            .collect();
+        let places = Places { home, workspace, hosts, resolvers: self.resolvers.clone() };
+        let rules = Arc::new(self.policy.rules(step, None, &places));
+        self.rules.insert(step.clone(), Arc::clone(&rules));
+        rules
+    }
+
+    /// Puts one act before the policy's ruling and every rule.
+    fn act(
+        &mut self,
+        sequence: u64,
+        event: &Event,
+        effect: &Effect,
+        explanation: &Explanation,
+        ruling: &Ruling,
+    ) {
+        let Some(process) = self.lineage.get(event.actor) else { return };
+        let act = Act { sequence, time: event.time, process, lineage: &self.lineage, effect, explanation };
+        let mut hits: Vec<Hit> =
+            detections::all().iter().flat_map(|detection| (detection.check)(&act)).collect();
+        let (object, verb, rule) = match effect {
+            Effect::Launch { program } => (program, "started", &detections::RUN),
+            Effect::Read { path, .. } => (path, "read", &detections::FILE),
+            Effect::Write { path, .. } => (path, "wrote", &detections::FILE),
+            Effect::Connect { object, .. } => (object, "connected to", &detections::EGRESS),
+        };
+        hits.extend(policy_hit(ruling, process, object, verb, rule));
+        if !hits.is_empty() {
+            let declared = match ruling {
+                Ruling::Denied(rule) | Ruling::Unlisted(Some(rule)) => {
+                    Some(format!("`{}` ({})", rule.text, rule.location))
+                }
+                _ => match explanation {
+                    Explanation::Undeclared { nearest } => nearest.clone(),
+                    _ => process.command.as_deref().map(ToOwned::to_owned),
+                },
+            };
+            self.record(sequence, event.time, hits, declared);
+        }
+    }
+
+    /// Puts hits into their groups: one finding per rule, step, program and object.
+    fn record(&mut self, sequence: u64, time: Timestamp, hits: Vec<Hit>, declared: Option<String>) {
+        // What a better finding replaces may come from the same act, so those go last.
+        let (better, plain): (Vec<Hit>, Vec<Hit>) = hits.into_iter().partition(|hit| hit.replaces.is_some());
+        for hit in plain.into_iter().chain(better) {
+            let Some(process) = self.lineage.get(hit.process) else { continue };
+            let key = GroupKey {
+                rule: hit.rule.id.0,
+                step: process.step.clone(),
+                program: process.name.to_string(),
+                object: hit.object.clone(),
+            };
+            let mut evidence = hit.evidence;
+            evidence.extend([process.evidence, sequence]);
+            if let Some(replaced) = hit.replaces
+                && let Some(earlier) = self.groups.remove(&GroupKey { rule: replaced.0, ..key.clone() })
+            {
+                evidence.extend(earlier.finding.evidence);
+            }
+            evidence.sort_unstable();
+            evidence.dedup();
+            if let Some(group) = self.groups.get_mut(&key) {
+                let finding = &mut group.finding;
+                // The most telling title: the one that comes with the highest weight.
+                if (hit.severity, hit.confidence) > (finding.severity, finding.confidence)
+                    || hit.kind < finding.kind
+                {
+                    finding.title = hit.title;
+                    finding.reported_at = time;
+                }
+                finding.kind = finding.kind.min(hit.kind);
+                finding.severity = finding.severity.max(hit.severity);
+                finding.confidence = finding.confidence.max(hit.confidence);
+                if group.last_sequence != sequence {
+                    finding.count += 1;
+                    group.last_sequence = sequence;
+                }
+                finding.evidence.extend(evidence);
+                finding.evidence.sort_unstable();
+                finding.evidence.dedup();
+                finding.evidence.truncate(Self::EVIDENCE);
+                continue;
+            }
+            let location = self.start.as_ref().and_then(|start| {
+                start
+                    .job
+                    .steps
+                    .iter()
+                    .find(|step| step.key == key.step)
+                    .and_then(|step| step.location.clone())
+            });
+            let finding = Finding {
+                rule: hit.rule.id,
+                kind: hit.kind,
+                severity: hit.severity,
+                confidence: hit.confidence,
+                fails: false,
+                title: hit.title,
+                step: key.step.clone(),
+                agent: None,
+                tool_call: None,
+                process: self.lineage.view(hit.process),
+                ancestry: self.lineage.ancestry(hit.process),
+                object: hit.object,
+                more_objects: Vec::new(),
+                disposition: Disposition::Detected,
+                declared: declared.clone(),
+                techniques: hit.rule.techniques.to_vec(),
+                references: if hit.kind == Kind::Attack { hit.rule.references.to_vec() } else { Vec::new() },
+                evidence,
+                first_seen: time,
+                reported_at: time,
+                count: 1,
+                location,
+                fingerprint: String::new(),
+                remedy: hit.rule.remedy.to_owned(),
+                silence: String::new(),
+            };
+            self.groups.insert(key, Group { finding, last_sequence: sequence });
+        }
+    }
+
+    /// Ends the run: folds, weighs, and says what could not be seen.
+    pub fn finish(mut self) -> Report {
+        let start = self.start.take().unwrap_or_else(unknown_start);
+        let end = self.end.take();
+        let recorded = start.fail_on.as_ref().and_then(|text| text.parse().ok());
+        let fail_on =
+            self.settings.fail_on.or(recorded).or_else(|| self.policy.fail_on()).unwrap_or(FailOn::From(
+                if self.policy.is_absent() { Severity::High } else { Severity::Medium },
+            ));
+        let coverage = self.coverage(&start, end.as_ref());
+        let mut findings: Vec<Finding> =
+            std::mem::take(&mut self.groups).into_values().map(|group| group.finding).collect();
+        findings.extend(self.losses());
+        let mut findings = fold(findings);
+        for finding in &mut findings {
+            finding.fingerprint = fingerprint(finding, &start.job);
+            finding.silence = silence(finding, &start, &self.policy);
+        }
+        let (mut findings, suppressed) = self.suppress(findings, &start);
+        for finding in &mut findings {
+            finding.fails = fail_on.fails(finding.severity, finding.confidence);
+        }
+        findings.sort_by(|a, b| {
+            let weight = |finding: &Finding| {
+                let worst = std::cmp::Reverse((finding.severity, finding.confidence));
+                (!finding.fails, worst, finding.kind, finding.rule, finding.first_seen)
+            };
+            weight(a).cmp(&weight(b)).then_with(|| a.fingerprint.cmp(&b.fingerprint))
+        });
+        let verdict = verdict(&findings, coverage.state);
+        let guard = if coverage.state == CoverageState::Blind {
+            125
+        } else if findings.iter().any(|finding| finding.fails) {
+            86
+        } else {
+            0
+        };
+        let steps = self.step_reports(&start);
+        let mut notices = Vec::new();
+        if self.policy.is_absent() {
+            notices.push("No policy: each step was compared with its own text.".to_owned());
+        }
+        notices.extend(steps.iter().filter(|step| !step.compared).map(|step| {
+            format!(
+                "Nothing was declared for step {}; compared: nothing. Attack rules still apply.",
+                step.key
+            )
+        }));
+        for (step, unreadable) in start.job.steps.iter().filter_map(|step| {
+            let unreadable = self.intent.of(&step.key)?.unreadable;
+            (unreadable > 0).then_some((&step.key, unreadable))
+        }) {
+            notices
+                .push(format!("{unreadable} parts of the text of step {step} could not be read as shell."));
+        }
+        Report {
+            verdict,
+            exit: ExitView {
+                guard,
+                command: end.as_ref().and_then(|end| end.command),
+                signal: end.as_ref().and_then(|end| end.signal),
+            },
+            mode: "audit",
+            fail_on,
+            coverage,
+            steps,
+            findings,
+            suppressed,
+            policy: self.policy.origin().map(ToOwned::to_owned),
+            notices,
+            started: start.time,
+            ended: end.as_ref().map_or(self.last, |end| end.time),
+            job: start.job,
+        }
+    }
+
+    fn step_reports(&self, start: &Start) -> Vec<StepReport> {
+        let mut keys: Vec<StepKey> = start.job.steps.iter().map(|step| step.key.clone()).collect();
+        keys.extend(self.steps.keys().filter(|key| !keys.contains(key)).cloned().collect::<Vec<_>>());
+        keys.into_iter()
+            .map(|key| {
+                let step = start.job.steps.iter().find(|step| step.key == key);
+                let tally = self.steps.get(&key);
+                StepReport {
+                    name: step.map_or_else(|| key.to_string(), |step| step.name.clone()),
+                    declared: step.map(|step| step.declared.clone()).unwrap_or_default(),
+                    location: step.and_then(|step| step.location.clone()),
+                    events: tally.map(|tally| tally.counts).unwrap_or_default(),
+                    processes: tally.map_or(0, |tally| tally.processes),
+                    destinations: tally
+                        .iter()
+                        .flat_map(|tally| &tally.destinations)
+                        .map(|((host, program), explained)| Destination {
+                            host: host.clone(),
+                            program: program.clone(),
+                            explained: explained.clone(),
+                        })
+                        .collect(),
+                    compared: self.intent.of(&key).is_some_and(divergence::is_comparable),
+                    key,
+                }
+            })
+            .collect()
+    }
+
+    fn coverage(&self, start: &Start, end: Option<&End>) -> Coverage {
+        let sight = &start.sight;
+        let lost_events = self.lost.values().map(|(count, ..)| count).sum();
+        let mut gaps = Vec::new();
+        for (plane, (count, since, _)) in &self.lost {
+            gaps.push(format!("{count} {plane} records were lost from {} on", since.rfc3339()));
+        }
+        if self.unattributed > 0 {
+            gaps.push(format!("{} processes could not be tied to a step", self.unattributed));
+        }
+        let survivors = self.lineage.survivors();
+        if !survivors.is_empty() && end.is_some_and(|end| end.watching) {
+            gaps.push(format!(
+                "{} processes outlived the command and were not watched after it: {}",
+                survivors.len(),
+                survivors.iter().take(5).map(|process| &*process.name).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        let is_watching = end.is_some_and(|end| end.watching);
+        if !is_watching {
+            gaps.push("the recording has no end: what happened after its last record is unknown".to_owned());
+        }
+        let state = if !is_watching || sight.process == Reach::None {
+            CoverageState::Blind
+        } else if lost_events > 0 || Plane::ALL.iter().any(|plane| sight.of(*plane) != Reach::Full) {
+            CoverageState::Partial
+        } else {
+            CoverageState::Full
+        };
+        Coverage {
+            state,
+            sensor: sight.sensor.clone(),
+            tier: sight.tier.clone(),
+            since: start.time,
+            process: sight.process,
+            file: sight.file,
+            egress: sight.egress,
+            agents: Vec::new(),
+            lost_events,
+            gaps,
+            limits: sight.gaps.clone(),
+        }
+    }
+
+    /// Records lost during the run are findings; what a tier can't see never is.
+    fn losses(&self) -> Vec<Finding> {
+        self.lost
+            .iter()
+            .map(|(plane, (count, since, sequence))| {
+                let rule = if *plane == Plane::Process { &detections::LINEAGE } else { &detections::RECORDS };
+                Finding {
+                    rule: rule.id,
+                    kind: Kind::Coverage,
+                    severity: rule.severity,
+                    confidence: rule.confidence,
+                    fails: false,
+                    title: format!("{count} {plane} records were lost, so what they showed was not compared"),
+                    step: StepKey::unattributed(),
+                    agent: None,
+                    tool_call: None,
+                    process: None,
+                    ancestry: Vec::new(),
+                    object: plane.to_string(),
+                    more_objects: Vec::new(),
+                    disposition: Disposition::Detected,
+                    declared: None,
+                    techniques: rule.techniques.to_vec(),
+                    references: Vec::new(),
+                    evidence: vec![*sequence],
+                    first_seen: *since,
+                    reported_at: *since,
+                    count: *count,
+                    location: None,
+                    fingerprint: String::new(),
+                    remedy: rule.remedy.to_owned(),
+                    silence: String::new(),
+                }
+            })
+            .collect()
+    }
+
+    fn suppress(&self, findings: Vec<Finding>, start: &Start) -> (Vec<Finding>, Vec<Suppressed>) {
+        let mut kept = Vec::new();
+        let mut suppressed = Vec::new();
+        for finding in findings {
+            let shown = relative(&finding.object, &start.job);
+            let covers = |exception: &&Exception| {
+                !exception.is_over(start.time)
+                    && [&finding.object, &shown]
+                        .iter()
+                        .any(|object| exception.covers(finding.rule.0, &finding.step, object))
+            };
+            match self.policy.exceptions().iter().find(covers) {
+                Some(exception) => suppressed.push(Suppressed {
+                    rule: finding.rule.0.to_owned(),
+                    object: finding.object,
+                    step: finding.step,
+                    reason: exception.reason.clone(),
+                    until: exception.until.map(|until| until.to_string()),
+                    count: finding.count,
+                }),
+                None => kept.push(finding),
+            }
+        }
+        (kept, suppressed)
+    }
+}
+
+fn newcomer(key: ProcessKey, step: StepKey, standing: Standing, time: Timestamp, sequence: u64) -> Process {
+    Process {
+        key,
+        parent: None,
+        name: "?".into(),
+        step,
+        launch: None,
+        standing,
+        tool: None,
+        command: None,
+        strand: key,
+        started: time,
+        evidence: sequence,
+        launched: false,
+        judged: false,
+        ended: false,
+    }
+}
+
+/// A violation of the policy as a hit; `None` when the policy has nothing against it.
+fn policy_hit(
+    ruling: &Ruling,
+    process: &Process,
+    object: &str,
+    verb: &str,
+    rule: &'static detections::Detection,
+) -> Option<Hit> {
+    let who = &process.name;
+    let shown = if verb == "started" { basename(object) } else { object };
+    let (severity, title) = match ruling {
+        Ruling::Denied(denied) => {
+            (Severity::High, format!("{who} {verb} {shown}, which the policy denies: `{}`", denied.text))
+        }
+        Ruling::Unlisted(_) => {
+            let severity = if rule.id == detections::FILE.id { Severity::Low } else { Severity::Medium };
+            (severity, format!("{who} {verb} {shown}, which the policy does not list"))
+        }
+        Ruling::Allowed(_) | Ruling::Unrestricted => return None,
+    };
+    Some(Hit {
+        rule,
+        kind: Kind::Policy,
+        severity,
+        confidence: Confidence::High,
+        title,
+        process: process.key,
+        object: object.to_owned(),
+        evidence: Vec::new(),
+        replaces: None,
+    })
+}
+
+fn verdict(findings: &[Finding], state: CoverageState) -> Verdict {
+    let has = |kinds: &[Kind]| findings.iter().any(|finding| kinds.contains(&finding.kind));
+    if has(&[Kind::Attack]) {
+        Verdict::Attack
+    } else if has(&[Kind::Policy, Kind::Divergence, Kind::Posture]) {
+        Verdict::Divergence
+    } else {
+        match state {
+            CoverageState::Blind => Verdict::Blind,
+            CoverageState::Partial => Verdict::Partial,
+            CoverageState::Full => Verdict::Clean,
+        }
+    }
+}
+
+/// More than twenty objects of one rule, step and program become one finding.
+fn fold(findings: Vec<Finding>) -> Vec<Finding> {
+    let program =
+        |finding: &Finding| finding.process.as_ref().map(|process| process.name.clone()).unwrap_or_default();
+    let mut by_kin: BTreeMap<(&'static str, StepKey, String, Kind), Vec<Finding>> = BTreeMap::new();
+    for finding in findings {
+        by_kin
+            .entry((finding.rule.0, finding.step.clone(), program(&finding), finding.kind))
+            .or_default()
+            .push(finding);
+    }
+    let mut folded = Vec::new();
+    for mut kin in by_kin.into_values() {
+        if kin.len() <= Engine::FOLD {
+            folded.append(&mut kin);
+            continue;
+        }
+        kin.sort_by_key(|finding| {
+            (std::cmp::Reverse(finding.severity), finding.first_seen, finding.object.clone())
+        });
+        let mut kin = kin.into_iter();
+        let Some(mut first) = kin.next() else { continue };
+        for (index, other) in kin.enumerate() {
+            if index + 1 < Engine::FOLD {
+                first.more_objects.push(other.object);
+            }
+            first.count += other.count;
+            first.confidence = first.confidence.max(other.confidence);
+            first.evidence.extend(other.evidence);
+        }
+        first.evidence.sort_unstable();
+        first.evidence.dedup();
+        first.evidence.truncate(Engine::EVIDENCE);
+        folded.push(first);
+    }
+    folded
+}
+
+/// A path as the policy would name it: `~/…`, `./…`.
+fn relative(object: &str, job: &Job) -> String {
+    for (folder, short) in [(&job.workspace, "."), (&job.home, "~")] {
+        if folder.len() > 1
+            && let Some(rest) = object.strip_prefix(folder.as_str())
+            && rest.starts_with('/')
+        {
+            return format!("{short}{rest}");
+        }
+    }
+    object.to_owned()
+}
+
+/// The same tomorrow: no pid, time, or name that a program made up for the moment.
+fn fingerprint(finding: &Finding, job: &Job) -> String {
+    use sha2::{Digest, Sha256};
+    let object: String = relative(&finding.object, job)
+        .split('/')
+        .map(|part| if is_made_up(part) { "*" } else { part })
+        .collect::<Vec<_>>()
+        .join("/");
+    let program = finding.process.as_ref().map_or("", |process| process.name.as_str());
+    let mut hasher = Sha256::new();
+    for part in [finding.rule.0, &job.name, &finding.step.0, program, &object] {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    hasher.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether a path component looks like `tmp.a8Xk2LqPz1`: made up for one run.
+fn is_made_up(part: &str) -> bool {
+    let random = part.rsplit(['.', '-', '_']).next().unwrap_or(part);
+    let digits = random.bytes().filter(u8::is_ascii_digit).count();
+    let upper = random.bytes().filter(u8::is_ascii_uppercase).count();
+    let lower = random.bytes().filter(u8::is_ascii_lowercase).count();
+    let all = random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    all && random.len() >= 6
+        && ((digits >= 2 && upper + lower >= 2 && digits + upper >= 3) || (upper >= 2 && lower >= 2))
+}
+
+/// The lines that would allow or except a finding, and the file they belong in.
+fn silence(finding: &Finding, start: &Start, policy: &Policy) -> String {
+    let file = policy.origin().unwrap_or(".github/guard.yml");
+    let quote = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let object = quote(&relative(&finding.object, &start.job));
+    let opening = if policy.is_absent() { "version: 1\n" } else { "" };
+    let is_exception =
+        finding.kind == Kind::Attack || finding.severity >= Severity::High || finding.kind == Kind::Coverage;
+    if is_exception {
+        return format!(
+            "# {file}\n{opening}except:\n  - {{rule: {}, step: {}, object: {object}, reason: \"why this is fine\", until: {}}}",
+            finding.rule,
+            quote(&finding.step.0),
+            in_90_days(start.time),
+        );
+    }
+    let entry = match finding.rule.0 {
+        "egress-undeclared" => format!("network: {{allow: [{object}]}}"),
+        "run-undeclared" => format!("run: {{allow: [{}]}}", quote(basename(&finding.object))),
+        _ => {
+            let verb = if finding.title.contains(" read ") { "read" } else { "write" };
+            format!(
+                "files: {{allow: [{}]}}",
+                quote(&format!("{verb} {}", relative(&finding.object, &start.job)))
+            )
+        }
+    };
+    format!("# {file}\n{opening}steps:\n  {}:\n    {entry}", quote(&finding.step.0))
+}
+
+fn in_90_days(from: Timestamp) -> String {
+    const DAY_NS: u64 = 86_400_000_000_000;
+    Timestamp(from.0.saturating_add(90 * DAY_NS)).rfc3339().get(..10).unwrap_or_default().to_owned()
+}
+
+/// For a recording whose first record is missing: nothing was watched.
+fn unknown_start() -> Start {
+    Start {
+        schema: String::new(),
+        version: String::new(),
+        time: Timestamp::default(),
+        guard: ProcessKey::HOST,
+        fail_on: None,
+        job: Job {
+            provider: crate::job::Provider::Local,
+            name: "local".to_owned(),
+            workspace: "/".to_owned(),
+            home: "/".to_owned(),
+            uid: 0,
+            steps: Vec::new(),
+        },
+        sight: Sight {
+            sensor: "none".to_owned(),
+            tier: String::new(),
+            process: Reach::None,
+            file: Reach::None,
+            egress: Reach::None,
+            hooks: BTreeMap::new(),
+            gaps: vec!["the recording does not say what was watched".to_owned()],
+        },
+    }
+}

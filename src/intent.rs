@@ -1,0 +1,329 @@
+//! What was meant: the programs, hosts and paths that a step's own text names.
+//!
+//! Shell text is read by a real parser (`intent/shell.rs`). Parts it can't read are counted
+//! and make the step *open*, never empty. Intent explains an event; it never allows what the
+//! policy denies.
+
+mod shell;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::job::{Location, StepKey};
+use serde::{Deserialize, Serialize};
+
+/// Something said to be done, as it was written; the engine reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Declaration {
+    pub step: StepKey,
+    #[serde(flatten)]
+    pub text: Text,
+}
+
+/// The text of a declaration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "declaration", rename_all = "kebab-case")]
+pub enum Text {
+    /// The argument vector that `run` was given.
+    Command { words: Vec<String> },
+    /// Shell text: a script that the command names, or a `run:` block.
+    Script {
+        /// Absolute path of the script.
+        file: String,
+        /// Where its first line stands, for people.
+        location: Location,
+        text: String,
+    },
+}
+
+/// A word of a declared command. Parts only known at run time stand as `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Word {
+    pub text: String,
+    /// False when a part of it is only known at run time.
+    pub known: bool,
+}
+
+/// One command of the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub words: Vec<Word>,
+    /// Where it is written; `None` for the command line itself.
+    pub location: Option<Location>,
+}
+
+impl Command {
+    /// Whether some word is only known at run time.
+    pub fn is_open(&self) -> bool {
+        self.words.iter().any(|word| !word.known)
+    }
+
+    /// Every name this command could launch a program under: its first word, and, behind a
+    /// transparent launcher, each further word.
+    fn launches(&self, name: &str) -> bool {
+        let mut words = self.words.iter().map(|word| basename(&word.text));
+        let Some(first) = words.next() else { return false };
+        first == name || (is_launcher(first) && words.any(|word| word == name))
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = self.words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>().join(" ");
+        if text.chars().count() > 60 {
+            text = text.chars().take(59).collect::<String>() + "…";
+        }
+        match &self.location {
+            Some(location) => write!(formatter, "`{text}` ({location})"),
+            None => write!(formatter, "`{text}`"),
+        }
+    }
+}
+
+/// Programs that only start another one: what they start is judged, not they.
+pub fn is_launcher(name: &str) -> bool {
+    matches!(
+        name,
+        "env"
+            | "sudo"
+            | "xargs"
+            | "timeout"
+            | "nice"
+            | "ionice"
+            | "nohup"
+            | "setsid"
+            | "time"
+            | "stdbuf"
+            | "exec"
+            | "command"
+            | "find"
+            | "parallel"
+            | "chronic"
+            | "unshare"
+            | "nsenter"
+            | "runuser"
+            | "su"
+            | "doas"
+            | "flock"
+            | "taskset"
+            | "chroot"
+            | "strace"
+            | "xvfb-run"
+            | "busybox"
+            | "watch"
+            | "entr"
+    )
+}
+
+/// Shells whose text we read.
+pub fn is_shell(name: &str) -> bool {
+    matches!(name, "sh" | "bash" | "dash" | "ash" | "zsh" | "ksh" | "mksh" | "rbash")
+}
+
+/// The last component of a path.
+pub fn basename(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// What one step declared.
+#[derive(Clone, Debug, Default)]
+pub struct StepIntent {
+    pub commands: Vec<Command>,
+    /// Host names and addresses, lower case, with where they are named. May hold `*`.
+    pub hosts: Vec<(String, Option<Location>)>,
+    /// Absolute paths, with where they are named. May hold `*`.
+    pub paths: Vec<(String, Option<Location>)>,
+    /// Scripts whose text was read.
+    pub scripts: Vec<String>,
+    /// The text launches things whose name is only known at run time.
+    pub is_open: bool,
+    /// Parts of the text that the parser did not understand.
+    pub unreadable: usize,
+}
+
+impl StepIntent {
+    /// The declared command that a process called by one of `names` is most likely running.
+    ///
+    /// `arguments` only choose between commands that match by name.
+    pub fn command(&self, names: &[&str], arguments: &[String]) -> Option<&Command> {
+        self.commands.iter().filter(|command| names.iter().any(|name| command.launches(name))).max_by_key(
+            |command| {
+                let same = command.words.iter().filter(|word| arguments.contains(&word.text)).count();
+                let strangers = command.words.len().saturating_sub(same);
+                (same, std::cmp::Reverse(strangers))
+            },
+        )
+    }
+
+    /// Where one of these names or this address is named.
+    pub fn host(&self, names: &[String], address: &str) -> Option<Option<&Location>> {
+        self.hosts
+            .iter()
+            .find(|(host, _)| {
+                host == address || names.iter().any(|name| name == host || wildcard(host, name))
+            })
+            .map(|(_, location)| location.as_ref())
+    }
+
+    /// Where this path, or a folder it lies in, is named. Folders as wide as a home don't count.
+    pub fn path(&self, path: &str, home: &str) -> Option<Option<&Location>> {
+        self.paths
+            .iter()
+            .filter(|(declared, _)| !home.starts_with(declared.trim_end_matches('/')))
+            .find(|(declared, _)| {
+                let declared = declared.trim_end_matches('/');
+                path == declared
+                    || path.strip_prefix(declared).is_some_and(|rest| rest.starts_with('/'))
+                    || (declared.contains('*') && literal_length(declared) >= 6 && wildcard(declared, path))
+            })
+            .map(|(_, location)| location.as_ref())
+    }
+
+    /// Whether there is anything to compare with.
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+}
+
+fn literal_length(pattern: &str) -> usize {
+    pattern.chars().filter(|character| *character != '*').count()
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for anything.
+fn wildcard(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, middle)) = parts.split_last() else { return rest.is_empty() };
+    let mut rest = rest;
+    for part in middle {
+        let Some(found) = rest.find(part) else { return false };
+        rest = &rest[found + part.len()..];
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+/// Everything declared so far, by step.
+#[derive(Clone, Debug, Default)]
+pub struct Intent {
+    steps: BTreeMap<StepKey, StepIntent>,
+}
+
+impl Intent {
+    /// What a step declared; empty if nothing.
+    pub fn of(&self, step: &StepKey) -> Option<&StepIntent> {
+        self.steps.get(step)
+    }
+
+    /// Takes in one more declaration. `home` and `workspace` resolve `~`, `$HOME` and `./`.
+    pub fn add(&mut self, declaration: &Declaration, home: &str, workspace: &str) {
+        let step = self.steps.entry(declaration.step.clone()).or_default();
+        match &declaration.text {
+            Text::Command { words } => {
+                let words = words.iter().map(|word| Word { text: word.clone(), known: true }).collect();
+                shell::Reader::new(step, home, workspace).command(words, None);
+            }
+            Text::Script { file, location, text } => {
+                step.scripts.push(file.clone());
+                shell::Reader::new(step, home, workspace).script(text, Some(location));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> StepIntent {
+        let mut intent = Intent::default();
+        let step = StepKey::local();
+        let location = Location { path: "build.sh".into(), line: 1 };
+        let text = Text::Script { file: "/w/build.sh".into(), location, text: text.into() };
+        intent.add(&Declaration { step: step.clone(), text }, "/home/u", "/w");
+        intent.of(&step).unwrap().clone()
+    }
+
+    fn names(step: &StepIntent) -> Vec<String> {
+        step.commands.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn finds_commands_in_every_construct() {
+        let step = read(
+            "set -eu\nif true; then npm ci && npm test || exit 1; fi\nfor f in *.c; do cc -c \"$f\"; done\n\
+             out=$(git rev-parse HEAD)\nfoo() { make all; }\nfoo | tee log.txt\n(cd sub && cargo build)\n",
+        );
+        let text = names(&step).join("\n");
+        for name in
+            ["npm ci", "npm test", "cc -c *", "git rev-parse HEAD", "make all", "tee log.txt", "cargo build"]
+        {
+            assert!(text.contains(&format!("`{name}`")), "{name} not in\n{text}");
+        }
+        assert!(text.contains("`npm ci` (build.sh:2)"), "{text}");
+        assert_eq!(step.unreadable, 0);
+    }
+
+    #[test]
+    fn finds_hosts_in_urls_remotes_and_variables() {
+        let step = read(
+            "BASE=https://api.example.com:8443/v1\ncurl -fsSL \"$BASE/x\" -o out\n\
+             git clone git@source.example:team/app.git\nssh deploy@host.example ls\nnc 203.0.113.9 443\n\
+             curl 'https://[2001:db8::1]/x'\n# curl https://comment.example\n",
+        );
+        let hosts: Vec<&str> = step.hosts.iter().map(|(host, _)| host.as_str()).collect();
+        for host in ["api.example.com", "source.example", "host.example", "203.0.113.9", "2001:db8::1"] {
+            assert!(hosts.contains(&host), "{host} not in {hosts:?}");
+        }
+        assert!(!hosts.contains(&"comment.example"));
+    }
+
+    #[test]
+    fn finds_paths_and_redirects() {
+        let step = read(
+            "cat ~/.aws/credentials > out/copy.txt\ntar czf x.tgz \"$HOME/.config/app\"\ncurl -d @/etc/hosts x\n",
+        );
+        assert!(step.path("/home/u/.aws/credentials", "/home/u").is_some());
+        assert!(step.path("/w/out/copy.txt", "/home/u").is_some());
+        assert!(step.path("/home/u/.config/app/token", "/home/u").is_some());
+        assert!(step.path("/etc/hosts", "/home/u").is_some());
+        assert!(step.path("/home/u/.ssh/id_rsa", "/home/u").is_none());
+    }
+
+    #[test]
+    fn a_whole_home_declares_no_secret() {
+        let step = read("ls ~/ /home / \"$HOME\"\n");
+        assert!(step.path("/home/u/.aws/credentials", "/home/u").is_none());
+    }
+
+    #[test]
+    fn reads_text_inside_text() {
+        let step = read("sudo bash -ec 'curl https://inner.example | sh'\nbash -c \"npm run $TASK\"\n");
+        let text = names(&step).join("\n");
+        assert!(text.contains("`curl https://inner.example`"), "{text}");
+        assert!(step.is_open);
+        assert!(step.command(&["bash"], &[]).is_some(), "a launcher's words are names too");
+    }
+
+    #[test]
+    fn text_that_is_no_shell_is_counted_not_lost() {
+        let step = read("npm ci\nif then fi (((\nmake\n");
+        assert!(step.unreadable > 0);
+        assert!(names(&step).join("\n").contains("npm ci"));
+    }
+
+    #[test]
+    fn the_best_matching_command_is_chosen() {
+        let step = read("npm ci\nnpm run build\n");
+        let found = step.command(&["npm"], &["npm".into(), "run".into(), "build".into()]).unwrap();
+        assert_eq!(found.to_string(), "`npm run build` (build.sh:2)");
+        assert!(step.command(&["curl"], &[]).is_none());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in ".{0,400}") {
+            read(&text);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Every process of the job: who started it, for which step, and what its strand has touched.
+//!
+//! Ownership comes from fork events in kernel order and is never asked of the host later,
+//! so a double fork, `setsid` or a new parent changes nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use crate::event::{Launch, ProcessKey, Timestamp};
+use crate::finding::ProcessView;
+use crate::job::StepKey;
+
+/// In which capacity a process acts; decided when it launches, by `divergence`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It runs the declared text itself: the step's shell, a launcher such as `env`.
+    Text,
+    /// A command that the text names.
+    Command,
+    /// A known tool that the project's own code calls.
+    Tool,
+    /// It acts for the tool above it: git for npm, the linker for the compiler.
+    Helper,
+    /// The project's own code below a command: a make recipe, a test.
+    Recipe,
+    /// Other people's code below a command: an install script.
+    Script,
+    /// Nothing declared explains why it runs.
+    Undeclared,
+}
+
+/// One process.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub key: ProcessKey,
+    pub parent: Option<ProcessKey>,
+    pub step: StepKey,
+    /// What people call it: the tool it is, or the name it was started by.
+    pub name: Arc<str>,
+    /// Shared with the processes forked from it until they launch something else.
+    pub launch: Option<Arc<Launch>>,
+    pub standing: Standing,
+    /// Id of the known tool it is, by identity.
+    pub tool: Option<&'static str>,
+    /// The declared command it belongs to, as `npm ci` (build.sh:3).
+    pub command: Option<Arc<str>>,
+    /// Root of the strand: the process of that declared command, or the step's first.
+    pub strand: ProcessKey,
+    pub started: Timestamp,
+    /// Record of the launch, or of the fork before it.
+    pub evidence: u64,
+    /// False between fork and the first launch of its own.
+    pub launched: bool,
+    /// The policy's `run` list has had its say here or above.
+    pub judged: bool,
+    pub ended: bool,
+}
+
+impl Process {
+    fn view(&self) -> ProcessView {
+        let launch = self.launch.as_deref();
+        ProcessView {
+            key: self.key,
+            name: self.name.to_string(),
+            executable: launch.map_or_else(String::new, |launch| launch.executable.path.clone()),
+            arguments: launch.map_or_else(Vec::new, |launch| launch.arguments.clone()),
+            sha256: None,
+        }
+    }
+}
+
+/// Something a strand touched that a later act can be joined with.
+#[derive(Clone, Debug)]
+pub struct Touch {
+    pub sequence: u64,
+    pub time: Timestamp,
+    pub process: ProcessKey,
+    /// Path, or host:port.
+    pub object: String,
+    /// Id of the store; empty for a destination.
+    pub store: &'static str,
+    /// What people call it.
+    pub title: &'static str,
+    /// The program uses this store as part of its work; only its own process is marked.
+    pub by_owner: bool,
+}
+
+/// What the processes below one declared command have done that matters later.
+#[derive(Clone, Debug, Default)]
+pub struct Strand {
+    /// Credentials read that nothing declared.
+    pub reads: Vec<Touch>,
+    /// Destinations contacted that nothing explains.
+    pub contacts: Vec<Touch>,
+}
+
+impl Strand {
+    /// A hostile loop must not fill our memory; the first touches tell the story.
+    const MOST: usize = 256;
+
+    pub fn read(&mut self, touch: Touch) {
+        let known = |other: &Touch| other.object == touch.object && other.process == touch.process;
+        if self.reads.len() < Self::MOST && !self.reads.iter().any(known) {
+            self.reads.push(touch);
+        }
+    }
+
+    pub fn contact(&mut self, touch: Touch) {
+        let known = |other: &Touch| other.object == touch.object && other.process == touch.process;
+        if self.contacts.len() < Self::MOST && !self.contacts.iter().any(known) {
+            self.contacts.push(touch);
+        }
+    }
+}
+
+/// The job's processes.
+#[derive(Debug, Default)]
+pub struct Lineage {
+    processes: HashMap<ProcessKey, Process>,
+    strands: HashMap<ProcessKey, Strand>,
+    /// Hashes of the paths that the job made or changed, to know tools it put there itself.
+    written: HashSet<u64>,
+}
+
+impl Lineage {
+    pub fn get(&self, key: ProcessKey) -> Option<&Process> {
+        self.processes.get(&key)
+    }
+
+    pub fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Process> {
+        self.processes.get_mut(&key)
+    }
+
+    pub fn insert(&mut self, process: Process) {
+        self.processes.insert(process.key, process);
+    }
+
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// A process of the same standing as its parent; `None` when the parent is unknown.
+    pub fn fork(&mut self, parent: ProcessKey, child: ProcessKey, time: Timestamp) -> Option<&Process> {
+        let mut process = self.processes.get(&parent)?.clone();
+        process.key = child;
+        process.parent = Some(parent);
+        process.started = time;
+        process.launched = false;
+        process.ended = false;
+        self.processes.insert(child, process);
+        self.processes.get(&child)
+    }
+
+    /// Processes that launched something and have not ended, oldest first.
+    pub fn survivors(&self) -> Vec<&Process> {
+        let mut alive: Vec<&Process> = self.processes.values().filter(|process| !process.ended).collect();
+        alive.sort_by_key(|process| (process.started, process.key));
+        alive
+    }
+
+    /// Nearest ancestor first; ends at the step's first process.
+    pub fn ancestors(&self, key: ProcessKey) -> impl Iterator<Item = &Process> {
+        const DEEPEST: usize = 256;
+        let mut next = self.get(key).and_then(|process| process.parent);
+        std::iter::from_fn(move || {
+            let process = self.get(next?)?;
+            next = process.parent.filter(|parent| *parent != process.key);
+            Some(process)
+        })
+        .take(DEEPEST)
+    }
+
+    /// What the strand of this process has touched so far.
+    pub fn strand(&self, key: ProcessKey) -> &Strand {
+        static UNTOUCHED: Strand = Strand { reads: Vec::new(), contacts: Vec::new() };
+        self.get(key).and_then(|process| self.strands.get(&process.strand)).unwrap_or(&UNTOUCHED)
+    }
+
+    pub fn strand_mut(&mut self, key: ProcessKey) -> Option<&mut Strand> {
+        let root = self.get(key)?.strand;
+        Some(self.strands.entry(root).or_default())
+    }
+
+    /// Whether `above` is `key` or one of its ancestors.
+    pub fn is_at_or_below(&self, key: ProcessKey, above: ProcessKey) -> bool {
+        key == above || self.ancestors(key).any(|process| process.key == above)
+    }
+
+    pub fn view(&self, key: ProcessKey) -> Option<ProcessView> {
+        self.get(key).map(Process::view)
+    }
+
+    /// How a reader follows the chain: each image once, nearest first.
+    ///
+    /// A forked process that never launched anything shows its parent's image, so it is left out.
+    pub fn ancestry(&self, key: ProcessKey) -> Vec<ProcessView> {
+        let mut shown: Option<*const Launch> =
+            self.get(key).and_then(|process| process.launch.as_ref()).map(Arc::as_ptr);
+        let mut chain = Vec::new();
+        for process in self.ancestors(key) {
+            let image = process.launch.as_ref().map(Arc::as_ptr);
+            if image.is_some() && image != shown {
+                chain.push(process.view());
+            }
+            shown = image;
+        }
+        chain
+    }
+
+    pub fn wrote(&mut self, path: &str) {
+        self.written.insert(hash(path));
+    }
+
+    /// Whether the job made or changed the file at this path.
+    pub fn has_written(&self, path: &str) -> bool {
+        self.written.contains(&hash(path))
+    }
+}
+
+fn hash(path: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    path.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,218 @@
+//! Takes secrets out of what is recorded, by value, before anything is written.
+//!
+//! What goes: values of the guard's own secret-shaped environment variables, known token
+//! formats, passwords in URLs, and what follows `--token`, `--password` and the like.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::engine::Input;
+use crate::event::{Activity, File, Launch};
+use crate::intent::Text;
+
+const MASK: &str = "***";
+/// Shorter values are words, not secrets; masking `true` would garble everything.
+const SHORTEST: usize = 8;
+
+static TOKENS: LazyLock<Regex> = LazyLock::new(|| {
+    let formats = [
+        r"gh[pousr]_[A-Za-z0-9]{20,}",
+        r"github_pat_[A-Za-z0-9_]{20,}",
+        r"glpat-[A-Za-z0-9_\-]{16,}",
+        r"gl[a-z]{2,5}-[A-Za-z0-9_\-]{20,}",
+        r"(?:AKIA|ASIA)[A-Z0-9]{16}",
+        r"xox[abeoprs]-[A-Za-z0-9\-]{10,}",
+        r"npm_[A-Za-z0-9]{30,}",
+        r"pypi-[A-Za-z0-9_\-]{30,}",
+        r"sk-(?:ant-|proj-)?[A-Za-z0-9_\-]{20,}",
+        r"AIza[A-Za-z0-9_\-]{30,}",
+        r"ya29\.[A-Za-z0-9_\-]{20,}",
+        r"eyJ[A-Za-z0-9_\-]{10,}\.eyJ[A-Za-z0-9_\-]{10,}\.[A-Za-z0-9_\-]*",
+        r"(?:hf|dop_v1|shpat|rk_live|sk_live|pk_live|dckr_pat)_[A-Za-z0-9]{16,}",
+        r"-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*",
+    ];
+    Regex::new(&formats.join("|")).expect("the token formats are tested")
+});
+
+static URL_PASSWORD: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"(://[^/\s:@]*:)[^/\s@]+@").expect("tested"));
+static URL_TOKEN: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(://)[^/\s:@]{20,}@").expect("tested"));
+static NAMED_VALUE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r#"(?i)((?:^|[\s;&?"'\-_/])(?:[a-z0-9_\-]*(?:token|secret|passw(?:or)?d|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|credentials?)|pwd)["']?\s*[=:]\s*["']?)([^\s"'&;]{4,})"#,
+    )
+    .expect("tested")
+});
+static BEARER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)\b((?:bearer|basic|token)\s+)[A-Za-z0-9+/=._\-]{12,}").expect("tested")
+});
+
+/// Options whose next word is a secret.
+const SECRET_OPTIONS: &[&str] =
+    &["--token", "--password", "--secret", "--api-key", "--access-key", "--passphrase", "--auth-token"];
+
+/// Knows the values to take out.
+#[derive(Debug, Default)]
+pub struct Redactor {
+    /// Longest first, so that a value inside another doesn't leave a rest.
+    values: Vec<String>,
+}
+
+impl Redactor {
+    /// From the environment the job will have: name and value of each variable.
+    pub fn new(environment: impl Iterator<Item = (String, String)>) -> Self {
+        let mut values: Vec<String> = environment
+            .filter(|(name, value)| {
+                is_secret_name(name) && value.len() >= SHORTEST && !value.starts_with('/')
+            })
+            .flat_map(|(_, value)| value.lines().map(str::to_owned).collect::<Vec<_>>())
+            .filter(|value| value.len() >= SHORTEST)
+            .collect();
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        values.dedup();
+        Self { values }
+    }
+
+    /// The text without its secrets.
+    pub fn text(&self, text: &mut String) {
+        for value in &self.values {
+            if text.contains(value.as_str()) {
+                *text = text.replace(value.as_str(), MASK);
+            }
+        }
+        // Most words hold none of these; looking is cheaper than four replacements.
+        if text.len() < SHORTEST {
+            return;
+        }
+        for (pattern, with) in [
+            (&*TOKENS, MASK),
+            (&*URL_PASSWORD, "${1}***@"),
+            (&*URL_TOKEN, "${1}***@"),
+            (&*BEARER, "${1}***"),
+            (&*NAMED_VALUE, "${1}***"),
+        ] {
+            if pattern.is_match(text) {
+                *text = pattern.replace_all(text, with).into_owned();
+            }
+        }
+    }
+
+    fn arguments(&self, arguments: &mut [String]) {
+        let mut next_is_secret = false;
+        for argument in arguments {
+            if next_is_secret && !argument.starts_with('-') {
+                MASK.clone_into(argument);
+            } else {
+                self.text(argument);
+            }
+            next_is_secret = SECRET_OPTIONS.contains(&argument.as_str());
+        }
+    }
+
+    fn file(&self, file: &mut File) {
+        self.text(&mut file.path);
+    }
+
+    fn launch(&self, launch: &mut Launch) {
+        self.file(&mut launch.executable);
+        if let Some(script) = &mut launch.script {
+            self.file(script);
+        }
+        self.text(&mut launch.requested);
+        self.text(&mut launch.directory);
+        self.arguments(&mut launch.arguments);
+        for value in launch.environment.values_mut() {
+            self.text(value);
+        }
+    }
+
+    /// One record without its secrets.
+    pub fn input(&self, input: &mut Input) {
+        match input {
+            Input::Declaration(declaration) => match &mut declaration.text {
+                Text::Command { words } => self.arguments(words),
+                Text::Script { text, .. } => self.text(text),
+            },
+            Input::Event(event) => match &mut event.activity {
+                Activity::Launch(launch) => self.launch(launch),
+                Activity::Open { file, .. } | Activity::Delete { file } => self.file(file),
+                Activity::Rename { from, to } => {
+                    self.file(from);
+                    self.file(to);
+                }
+                _ => {}
+            },
+            Input::Start(start) => {
+                for step in &mut start.job.steps {
+                    self.text(&mut step.declared);
+                    self.text(&mut step.name);
+                }
+            }
+            Input::Fact(_) | Input::End(_) => {}
+        }
+    }
+}
+
+fn is_secret_name(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    [
+        "TOKEN",
+        "SECRET",
+        "PASSWORD",
+        "PASSWD",
+        "PASSPHRASE",
+        "CREDENTIAL",
+        "API_KEY",
+        "APIKEY",
+        "ACCESS_KEY",
+        "PRIVATE_KEY",
+        "_AUTH",
+        "AUTH_",
+    ]
+    .iter()
+    .any(|word| name.contains(word))
+        && !name.ends_with("_PATH")
+        && !name.ends_with("_SOCK")
+        && !name.ends_with("_FILE")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn redacted(text: &str) -> String {
+        let mut text = text.to_owned();
+        let environment =
+            [("MY_TOKEN", "s3cr3t-value-1"), ("EDITOR", "some-long-editor"), ("X_SECRET", "short")];
+        Redactor::new(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+            .text(&mut text);
+        text
+    }
+
+    #[test]
+    fn secrets_go_by_value_format_and_place() {
+        for (text, safe) in [
+            ("echo s3cr3t-value-1", "echo ***"),
+            ("some-long-editor short", "some-long-editor short"),
+            ("https://user:hunter22@host/x", "https://user:***@host/x"),
+            ("https://0123456789abcdef0123456789@host/x", "https://***@host/x"),
+            ("ghp_0123456789abcdefghijABCDEFGHIJ012345", "***"),
+            ("AKIAIOSFODNN7EXAMPLE", "***"),
+            ("Authorization: Bearer abcdef0123456789", "Authorization: Bearer ***"),
+            ("--password=hunter2", "--password=***"),
+            ("curl -d api_key=abcd1234 x", "curl -d api_key=*** x"),
+            ("npm run tokenize --if-present", "npm run tokenize --if-present"),
+            ("cat tokens.txt secret.go", "cat tokens.txt secret.go"),
+        ] {
+            assert_eq!(redacted(text), safe);
+        }
+    }
+
+    #[test]
+    fn the_word_behind_a_secret_option_goes() {
+        let mut words = ["tool", "--token", "abc", "--password", "--verbose"].map(str::to_owned);
+        Redactor::default().arguments(&mut words);
+        assert_eq!(words, ["tool", "--token", "***", "--password", "--verbose"]);
+    }
+}

@@ -1,0 +1,284 @@
+//! `findings.json`: the whole report for programs. Its keys are a contract, see `v1` in `schema`.
+
+use std::io;
+
+use serde::Serialize;
+
+use crate::finding::{Coverage, Finding, ProcessView, Report, StepReport, Suppressed};
+use crate::job::Location;
+
+const SCHEMA: &str = "edamame-guard/findings/v1";
+
+/// Strings are whole here: JSON can hold any of them, and a program wants to compare them.
+pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, &Document::of(report))?;
+    out.write_all(b"\n")
+}
+
+// The order of the fields is the order in the file.
+#[derive(Serialize)]
+struct Document<'a> {
+    schema: &'static str,
+    verdict: &'static str,
+    exit: Exit,
+    mode: Mode,
+    fail_on: &'static str,
+    coverage: CoverageShape<'a>,
+    steps: Vec<StepShape<'a>>,
+    findings: Vec<FindingShape<'a>>,
+    suppressed: Vec<SuppressedShape<'a>>,
+    notices: &'a [String],
+    policy: Option<&'a str>,
+    started: String,
+    ended: String,
+}
+
+#[derive(Serialize)]
+struct Exit {
+    guard: u8,
+    command: Option<u8>,
+    signal: Option<u8>,
+}
+
+#[derive(Serialize)]
+struct Mode {
+    requested: &'static str,
+    effective: &'static str,
+}
+
+#[derive(Serialize)]
+struct CoverageShape<'a> {
+    state: &'static str,
+    sensor: &'a str,
+    since: String,
+    process: String,
+    file: String,
+    egress: String,
+    agents: &'a [String],
+    lost_events: u64,
+    gaps: Vec<&'a str>,
+    /// Those of the gaps that this sensor has on every run.
+    limits: &'a [String],
+    tier: &'a str,
+}
+
+#[derive(Serialize)]
+struct StepShape<'a> {
+    key: &'a str,
+    name: &'a str,
+    declared: &'a str,
+    events: Events,
+    processes: u64,
+    compared: bool,
+    location: Option<LocationShape<'a>>,
+    destinations: Vec<DestinationShape<'a>>,
+}
+
+#[derive(Serialize)]
+struct Events {
+    process: u64,
+    file: u64,
+    egress: u64,
+}
+
+#[derive(Serialize)]
+struct DestinationShape<'a> {
+    host: &'a str,
+    program: &'a str,
+    explained: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct LocationShape<'a> {
+    path: &'a str,
+    line: u32,
+}
+
+#[derive(Serialize)]
+struct FindingShape<'a> {
+    rule: &'static str,
+    kind: &'static str,
+    severity: &'static str,
+    confidence: &'static str,
+    fails: bool,
+    title: &'a str,
+    step: &'a str,
+    agent: Option<&'a str>,
+    tool_call: Option<&'a str>,
+    process: Option<ProcessShape<'a>>,
+    object: &'a str,
+    disposition: &'static str,
+    declared: Option<&'a str>,
+    techniques: Vec<&'static str>,
+    references: &'a [&'static str],
+    evidence: &'a [u64],
+    first_seen: String,
+    reported_at: String,
+    count: u64,
+    location: Option<LocationShape<'a>>,
+    fingerprint: &'a str,
+    remedy: &'a str,
+    silence: &'a str,
+    more_objects: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ProcessShape<'a> {
+    pid: u32,
+    exe: &'a str,
+    argv: &'a [String],
+    sha256: Option<&'a str>,
+    ancestry: Vec<AncestorShape<'a>>,
+}
+
+#[derive(Serialize)]
+struct AncestorShape<'a> {
+    pid: u32,
+    exe: &'a str,
+    argv: &'a [String],
+}
+
+#[derive(Serialize)]
+struct SuppressedShape<'a> {
+    rule: &'a str,
+    reason: &'a str,
+    until: Option<&'a str>,
+    object: &'a str,
+    step: &'a str,
+    count: u64,
+}
+
+impl<'a> Document<'a> {
+    fn of(report: &'a Report) -> Self {
+        Self {
+            schema: SCHEMA,
+            verdict: report.verdict.as_str(),
+            exit: Exit { guard: report.exit.guard, command: report.exit.command, signal: report.exit.signal },
+            // A mode that cannot be had is refused before anything runs, so the two agree.
+            mode: Mode { requested: report.mode, effective: report.mode },
+            fail_on: report.fail_on.as_str(),
+            coverage: CoverageShape::of(&report.coverage),
+            steps: report.steps.iter().map(StepShape::of).collect(),
+            findings: report.findings.iter().map(FindingShape::of).collect(),
+            suppressed: report.suppressed.iter().map(SuppressedShape::of).collect(),
+            notices: &report.notices,
+            policy: report.policy.as_deref(),
+            started: report.started.rfc3339(),
+            ended: report.ended.rfc3339(),
+        }
+    }
+}
+
+impl<'a> CoverageShape<'a> {
+    fn of(coverage: &'a Coverage) -> Self {
+        Self {
+            state: coverage.state.as_str(),
+            sensor: &coverage.sensor,
+            since: coverage.since.rfc3339(),
+            process: coverage.process.to_string(),
+            file: coverage.file.to_string(),
+            egress: coverage.egress.to_string(),
+            agents: &coverage.agents,
+            lost_events: coverage.lost_events,
+            gaps: coverage.not_seen().collect(),
+            limits: &coverage.limits,
+            tier: &coverage.tier,
+        }
+    }
+}
+
+impl<'a> StepShape<'a> {
+    fn of(step: &'a StepReport) -> Self {
+        Self {
+            key: &step.key.0,
+            name: &step.name,
+            declared: &step.declared,
+            events: Events {
+                process: step.events.process,
+                file: step.events.file,
+                egress: step.events.egress,
+            },
+            processes: step.processes,
+            compared: step.compared,
+            location: step.location.as_ref().map(LocationShape::of),
+            destinations: step
+                .destinations
+                .iter()
+                .map(|destination| DestinationShape {
+                    host: &destination.host,
+                    program: &destination.program,
+                    explained: destination.explained.as_deref(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl<'a> LocationShape<'a> {
+    fn of(location: &'a Location) -> Self {
+        Self { path: &location.path, line: location.line }
+    }
+}
+
+impl<'a> FindingShape<'a> {
+    fn of(finding: &'a Finding) -> Self {
+        Self {
+            rule: finding.rule.0,
+            kind: finding.kind.as_str(),
+            severity: finding.severity.as_str(),
+            confidence: finding.confidence.as_str(),
+            fails: finding.fails,
+            title: &finding.title,
+            step: &finding.step.0,
+            agent: finding.agent.as_deref(),
+            tool_call: finding.tool_call.as_deref(),
+            process: finding.process.as_ref().map(|process| ProcessShape::of(process, &finding.ancestry)),
+            object: &finding.object,
+            disposition: finding.disposition.as_str(),
+            declared: finding.declared.as_deref(),
+            techniques: finding.techniques.iter().map(|technique| technique.0).collect(),
+            references: &finding.references,
+            evidence: &finding.evidence,
+            first_seen: finding.first_seen.rfc3339(),
+            reported_at: finding.reported_at.rfc3339(),
+            count: finding.count,
+            location: finding.location.as_ref().map(LocationShape::of),
+            fingerprint: &finding.fingerprint,
+            remedy: &finding.remedy,
+            silence: &finding.silence,
+            more_objects: &finding.more_objects,
+        }
+    }
+}
+
+impl<'a> ProcessShape<'a> {
+    fn of(process: &'a ProcessView, ancestry: &'a [ProcessView]) -> Self {
+        Self {
+            pid: process.key.pid,
+            exe: &process.executable,
+            argv: &process.arguments,
+            sha256: process.sha256.as_deref(),
+            ancestry: ancestry
+                .iter()
+                .map(|ancestor| AncestorShape {
+                    pid: ancestor.key.pid,
+                    exe: &ancestor.executable,
+                    argv: &ancestor.arguments,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl<'a> SuppressedShape<'a> {
+    fn of(suppressed: &'a Suppressed) -> Self {
+        Self {
+            rule: &suppressed.rule,
+            reason: &suppressed.reason,
+            until: suppressed.until.as_deref(),
+            object: &suppressed.object,
+            step: &suppressed.step.0,
+            count: suppressed.count,
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What a run is told as: one file per format, each a pure function of the [`Report`].
+//!
+//! [`terminal`] is for the person who waits; the members of [`Format`] are files.
+
+mod findings_json;
+mod junit;
+#[cfg(test)]
+mod sample;
+mod sarif;
+mod summary;
+pub mod terminal;
+#[cfg(test)]
+mod tests;
+mod text;
+mod words;
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fstatat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use crate::detections::Detection;
+use crate::finding::Report;
+
+/// A file of the report directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Format {
+    /// Everything, for programs.
+    FindingsJson,
+    /// For code scanning.
+    Sarif,
+    /// For the test tab.
+    Junit,
+    /// For the job's page: Markdown.
+    Summary,
+}
+
+impl Format {
+    pub const ALL: [Self; 4] = [Self::FindingsJson, Self::Sarif, Self::Junit, Self::Summary];
+
+    /// Its name in the report directory.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::FindingsJson => "findings.json",
+            Self::Sarif => "results.sarif",
+            Self::Junit => "junit.xml",
+            Self::Summary => "summary.md",
+        }
+    }
+}
+
+/// Writes one format. `rules` are all rules that were looked for, also those that found nothing.
+pub fn write(
+    format: Format,
+    report: &Report,
+    rules: &[&Detection],
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
+    match format {
+        Format::FindingsJson => findings_json::write(report, out),
+        Format::Sarif => sarif::write(report, rules, out),
+        Format::Junit => junit::write(report, rules, out),
+        Format::Summary => summary::write(report, out),
+    }
+}
+
+/// The report directory, held open.
+///
+/// Each file is there whole or not at all. A symbolic link in place of the directory or of
+/// a file is refused: the job under watch may have put it there, and the writer may be root.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// Everything goes through this descriptor, so a swap of the name comes too late.
+    handle: OwnedFd,
+}
+
+impl Directory {
+    /// Opens the directory, which is made if need be.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        // Without this, `link/` would be followed whatever the flags say.
+        let path: PathBuf = path.components().collect();
+        std::fs::create_dir_all(&path).map_err(|error| at(&path, &error))?;
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let handle = open(&path, flags, Mode::empty()).map_err(|errno| match errno {
+            Errno::ELOOP | Errno::ENOTDIR => refused(&path, "is a symbolic link, not a directory"),
+            other => at(&path, &other.into()),
+        })?;
+        Ok(Self { path, handle })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes every format.
+    pub fn write_all(&self, report: &Report, rules: &[&Detection]) -> io::Result<()> {
+        for format in Format::ALL {
+            let mut content = Vec::new();
+            write(format, report, rules, &mut content)?;
+            self.replace(format.file_name(), &mut content.as_slice())?;
+        }
+        Ok(())
+    }
+
+    /// Puts a whole file in place of what has this name.
+    pub fn replace(&self, name: &str, content: &mut dyn io::Read) -> io::Result<()> {
+        let directory = self.handle.as_fd();
+        let path = self.path.join(name);
+        let fail = |errno: Errno| at(&path, &errno.into());
+        match fstatat(directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(status) if SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG => {
+                return Err(refused(&path, "is not a regular file"));
+            }
+            Ok(_) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+        let temporary = format!(".{name}.part");
+        // What an interrupted run left behind. `O_EXCL` below refuses whatever comes after.
+        match unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => {}
+            Err(errno) => return Err(fail(errno)),
+        }
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IROTH;
+        let mut file = std::fs::File::from(openat(directory, temporary.as_str(), flags, mode).map_err(fail)?);
+        let written = io::copy(content, &mut file)
+            .and_then(|_| file.sync_all())
+            .map_err(|error| at(&path, &error))
+            .and_then(|()| renameat(directory, temporary.as_str(), directory, name).map_err(fail));
+        if written.is_err() {
+            // The first error is the one to tell.
+            let _ = unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+        written
+    }
+}
+
+/// The same error, with the path it is about.
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write `{}`: {error}", path.display()))
+}
+
+fn refused(path: &Path, why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("cannot write `{}`: it {why}", path.display()))
+}

@@ -1,0 +1,128 @@
+//! The sentences that the terminal and the job's page have in common.
+
+use super::text;
+use crate::event::{Plane, Reach};
+use crate::finding::{CoverageState, Finding, Report, Suppressed, Verdict};
+
+/// `3 steps, 1,204 processes, 0 lost`
+pub fn watched(report: &Report) -> String {
+    let processes = report.steps.iter().map(|step| step.processes).sum();
+    format!(
+        "{}, {}, {} lost",
+        text::counted(text::len(&report.steps), "step", "steps"),
+        text::counted(processes, "process", "processes"),
+        text::count(report.coverage.lost_events),
+    )
+}
+
+/// The result in one clause. "Nothing found" and "could not look" never sound alike.
+pub fn verdict(report: &Report) -> String {
+    let coverage = match report.coverage.state.as_str() {
+        "full" => String::new(),
+        state => format!("; coverage is {state}"),
+    };
+    match report.verdict {
+        Verdict::Attack => format!("Attack: {}{coverage}", tally(report)),
+        Verdict::Divergence => format!("Not as declared: {}{coverage}", tally(report)),
+        Verdict::Blind => "Could not look: this is no pass".to_owned(),
+        Verdict::Clean | Verdict::Partial if report.exit.guard == 125 => {
+            "The guard could not do its work: this is no pass".to_owned()
+        }
+        Verdict::Partial if report.findings.is_empty() => {
+            "Nothing suspicious in what could be seen; coverage is partial".to_owned()
+        }
+        Verdict::Partial => format!("{}; coverage is partial", tally(report)),
+        Verdict::Clean if report.findings.is_empty() => "Nothing suspicious".to_owned(),
+        Verdict::Clean => tally(report),
+    }
+}
+
+/// `2 findings fail the job, 1 note`
+fn tally(report: &Report) -> String {
+    let failing = report.findings.iter().filter(|finding| finding.fails).count() as u64;
+    let notes = text::len(&report.findings) - failing;
+    let notes_told = text::counted(notes, "note", "notes");
+    match (failing, notes) {
+        (0, _) => format!("{notes_told}, none fails the job"),
+        (_, 0) => text::counted(failing, "finding fails the job", "findings fail the job"),
+        _ => format!(
+            "{}, {notes_told}",
+            text::counted(failing, "finding fails the job", "findings fail the job")
+        ),
+    }
+}
+
+/// How the command itself ended, if it ran.
+pub fn command_end(report: &Report) -> Option<String> {
+    match (report.exit.command, report.exit.signal) {
+        (_, Some(signal)) => Some(format!("the command was ended by signal {signal}")),
+        (Some(code), None) => Some(format!("the command exited with {code}")),
+        (None, None) => None,
+    }
+}
+
+/// Why nothing, or not everything, could be seen; empty when every plane was watched in full.
+pub fn blind_spots(report: &Report) -> Vec<String> {
+    let coverage = &report.coverage;
+    let mut spots: Vec<String> = Plane::ALL
+        .into_iter()
+        .filter_map(|plane| match coverage.of(plane) {
+            Reach::Full => None,
+            Reach::Polled => Some(format!("{plane} events are sampled: short-lived ones are missed")),
+            Reach::None => Some(format!("no {plane} events are seen here")),
+        })
+        .collect();
+    if coverage.state == CoverageState::Blind && coverage.process != Reach::None {
+        spots.push("the sensor was not watching at the end".to_owned());
+    }
+    if coverage.lost_events > 0 {
+        spots.push(text::counted(coverage.lost_events, "record was lost", "records were lost"));
+    }
+    spots
+}
+
+/// `ebpf, T2 (tracepoints): process full, file full, egress full`
+pub fn sensor(report: &Report) -> String {
+    let coverage = &report.coverage;
+    let planes: Vec<String> =
+        Plane::ALL.into_iter().map(|plane| format!("{plane} {}", coverage.of(plane))).collect();
+    let names: Vec<String> = [&coverage.sensor, &coverage.tier]
+        .into_iter()
+        .map(|name| text::short(name, 80))
+        .filter(|name| !name.is_empty())
+        .collect();
+    format!(
+        "{}: {}",
+        if names.is_empty() { "no sensor".to_owned() } else { names.join(", ") },
+        planes.join(", ")
+    )
+}
+
+/// Whether "nothing found" means anything.
+pub fn is_trusted(report: &Report) -> bool {
+    report.coverage.state != CoverageState::Blind && report.exit.guard != 125
+}
+
+/// Why a held-back finding is held back: `vendor ticket 12, until 2027-01-31`.
+pub fn excuse(held: &Suppressed) -> String {
+    let until = held.until.as_deref().map_or("no end date".to_owned(), |date| format!("until {date}"));
+    format!("{}, {until}", text::short(&held.reason, 200))
+}
+
+/// `build/test (.github/workflows/ci.yml:12)`
+pub fn where_from(finding: &Finding) -> String {
+    let mut place = text::short(&finding.step.0, 120);
+    if let Some(location) = &finding.location {
+        place = format!("{place} ({})", text::short(&location.to_string(), 200));
+    }
+    place
+}
+
+/// Which agent did it, with its call.
+pub fn agent(finding: &Finding) -> Option<String> {
+    let agent = text::short(finding.agent.as_deref()?, 80);
+    Some(match &finding.tool_call {
+        Some(call) => format!("{agent}, tool call {}", text::short(call, 80)),
+        None => agent,
+    })
+}

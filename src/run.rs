@@ -1,0 +1,437 @@
+//! The one loop: wait for an [`Input`], write it down, give it to the engine; then the reports.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, IsTerminal as _, Read as _, Seek as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{Cli, Command, ModeArgument, PolicyCommand, Replay, Run, SensorArgument};
+use crate::detections;
+use crate::engine::{End, Engine, Input, Settings, Start};
+use crate::event::Timestamp;
+use crate::evidence::{self, BadRecord, Writer};
+use crate::finding::{FailOn, Report};
+use crate::policy::{Mode, Policy, PolicyError};
+use crate::redact::Redactor;
+use crate::reports::{Directory, terminal};
+use crate::runners;
+use crate::sensors::Sensor;
+use crate::sensors::ebpf::{Ebpf, Options, SensorError};
+
+/// The default report directory of `run`.
+const REPORT_DIR: &str = "edamame-guard-report";
+/// Where a repository keeps its policy.
+const POLICY_FILE: &str = ".github/guard.yml";
+/// Variables kept at exec: they name the step or the agent, and hold no secret.
+const ENVIRONMENT: &[&str] =
+    &["GITHUB_ACTION", "GITHUB_OUTPUT", "GITHUB_JOB", "CI_JOB_ID", "npm_lifecycle_event"];
+/// How often the sensor's queue is emptied.
+const TICK: Duration = Duration::from_millis(20);
+
+/// Why the guard could not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Usage(String),
+    #[error("cannot read policy `{path}`: {source}", path = path.display())]
+    PolicyFile { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Policy(PolicyError),
+    #[error("mode `block` is not available yet, so nothing was started")]
+    Block,
+    #[error("{0}")]
+    Sensor(#[from] SensorError),
+    #[error(
+        "`{client}` is not installed, but the policy uses the group `{group}`, which means the hosts that it is set up to use"
+    )]
+    ClientAbsent { group: String, client: String },
+    #[error("cannot use {what}: {source}")]
+    Host { what: String, source: io::Error },
+    #[error("{0}")]
+    Report(io::Error),
+    #[error("cannot read recording `{path}`: {source}", path = path.display())]
+    Recording { path: PathBuf, source: io::Error },
+    #[error("the recording `{path}` cannot be trusted: {source}", path = path.display())]
+    Evidence { path: PathBuf, source: BadRecord },
+    #[error("cannot run `{program}`: {source}")]
+    Command { program: String, source: io::Error },
+}
+
+impl Error {
+    /// The exit status of the design's table.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Command { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => 127,
+                _ => 126,
+            },
+            _ => 125,
+        }
+    }
+
+    /// The message and, where there is one, a hint.
+    pub fn for_people(&self) -> String {
+        let hint = match self {
+            Self::Block => Some(
+                "use `--mode audit`, or remove `mode: block` from the policy, to detect and report"
+                    .to_owned(),
+            ),
+            Self::PolicyFile { .. } => Some("`--policy` takes the path of a YAML file".to_owned()),
+            Self::ClientAbsent { group, client } => {
+                Some(format!("install {client} before the guard starts, or remove `{group}` from the policy"))
+            }
+            Self::Evidence { .. } => Some("judge a copy that nothing has changed".to_owned()),
+            _ => None,
+        };
+        match hint {
+            Some(hint) => format!("error: {self}\nhint: {hint}"),
+            None => format!("error: {self}"),
+        }
+    }
+}
+
+/// Carries out the command and gives the exit status.
+pub fn main(cli: Cli) -> Result<u8, Error> {
+    match cli.command {
+        Command::Run(run) => self::run(&run),
+        Command::Replay(replay) => self::replay(&replay),
+        Command::Policy(PolicyCommand::Check { file }) => check(&file),
+        Command::Rules { id } => rules(id.as_deref()),
+        Command::Doctor => Ok(doctor()),
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn print(text: &str) {
+    // A closed pipe (`| head`) is the reader's choice, not an error of ours.
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+// --- policy -----------------------------------------------------------------------------------
+
+fn load_policy(path: &Path) -> Result<Policy, Error> {
+    const LARGEST: u64 = 1 << 20;
+    let failed = |source| Error::PolicyFile { path: path.to_owned(), source };
+    let mut text = String::new();
+    File::open(path).map_err(failed)?.take(LARGEST).read_to_string(&mut text).map_err(failed)?;
+    Policy::parse(&text, &path.to_string_lossy()).map_err(Error::Policy)
+}
+
+fn check(file: &Path) -> Result<u8, Error> {
+    let policy = load_policy(file)?;
+    for warning in policy.warnings() {
+        print(&format!("warning: {}: {}\n", warning.location, warning.message));
+    }
+    print(&format!("{}: no errors, {} warnings\n", file.display(), policy.warnings().len()));
+    Ok(0)
+}
+
+/// A package group means the client's own hosts; without the client it would mean nothing.
+fn require_clients(policy: &Policy) -> Result<(), Error> {
+    let is_on_path = |client: &&str| {
+        std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(client).is_file()))
+    };
+    for group in policy.package_groups_used() {
+        let clients = match group {
+            "node" => ["npm", "pnpm", "yarn", "bun"].as_slice(),
+            "python" => &["pip", "pip3", "uv", "poetry"],
+            "rust" => &["cargo"],
+            "debian" => &["apt-get", "apt"],
+            _ => continue,
+        };
+        if !clients.iter().any(is_on_path) {
+            return Err(Error::ClientAbsent { group: group.to_owned(), client: clients[0].to_owned() });
+        }
+    }
+    Ok(())
+}
+
+// --- run --------------------------------------------------------------------------------------
+
+/// Takes each input once: out go its secrets, into the record, into the engine.
+struct Tape {
+    redactor: Redactor,
+    writer: Writer<BufWriter<File>>,
+    engine: Engine,
+    /// The first failure to write; a record with a hole is worth nothing, so the run ends with 125.
+    failure: Option<io::Error>,
+}
+
+impl Tape {
+    fn take(&mut self, mut input: Input) {
+        self.redactor.input(&mut input);
+        match self.writer.append(&input) {
+            Ok(sequence) => self.engine.accept(sequence, &input),
+            Err(error) => {
+                self.failure.get_or_insert(error);
+            }
+        }
+    }
+}
+
+fn run(run: &Run) -> Result<u8, Error> {
+    if matches!(run.sensor, SensorArgument::Seccomp | SensorArgument::Procfs) {
+        return Err(Error::Usage("this sensor is not available yet: use `--sensor ebpf`".to_owned()));
+    }
+    let directory = std::env::current_dir()
+        .map_err(|source| Error::Host { what: "the working folder".to_owned(), source })?;
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let words: Vec<String> = run.command.iter().map(|word| readable(word)).collect();
+    let (job, declarations) = runners::local::job(&words, &directory, &home, nix::unistd::geteuid().as_raw());
+    let policy = match &run.judging.policy {
+        Some(path) => load_policy(path)?,
+        None => match Path::new(&job.workspace).join(POLICY_FILE) {
+            path if path.exists() => load_policy(&path)?,
+            _ => Policy::absent(),
+        },
+    };
+    let mode = run.mode.or(match policy.mode() {
+        Some(Mode::Block) => Some(ModeArgument::Block),
+        _ => None,
+    });
+    if mode == Some(ModeArgument::Block) {
+        return Err(Error::Block);
+    }
+    require_clients(&policy)?;
+    let report_dir = run.judging.report_dir.clone().unwrap_or_else(|| PathBuf::from(REPORT_DIR));
+    let reports = Directory::open(&report_dir).map_err(Error::Report)?;
+
+    let redactor =
+        Redactor::new(std::env::vars_os().map(|(name, value)| {
+            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+        }));
+    let lock = policy.lock();
+    // While the job runs its record has no name that the job could find.
+    let file =
+        tempfile::tempfile().map_err(|source| Error::Host { what: "the record".to_owned(), source })?;
+    let settings = Settings { fail_on: run.judging.fail_on };
+    let mut tape = Tape {
+        redactor,
+        writer: Writer::new(BufWriter::with_capacity(1 << 16, file)),
+        engine: Engine::new(policy, settings),
+        failure: None,
+    };
+
+    let facts = runners::facts(&job);
+    let options = Options {
+        environment: ENVIRONMENT.iter().map(|name| (*name).to_owned()).collect(),
+        ..Options::default()
+    };
+    let mut sensor = Ebpf::start(&options)?;
+    tape.take(Input::Start(Start {
+        schema: evidence::SCHEMA.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        time: now(),
+        guard: sensor.guard(),
+        fail_on: run.judging.fail_on.map(|fail_on| fail_on.as_str().to_owned()),
+        job,
+        sight: sensor.sight().clone(),
+    }));
+    for declaration in declarations {
+        tape.take(Input::Declaration(declaration));
+    }
+    for fact in facts {
+        tape.take(Input::Fact(fact));
+    }
+
+    let status = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Host { what: "the event loop".to_owned(), source })?
+        .block_on(watch(&run.command, &mut sensor, &mut tape))?;
+    for event in sensor.drain(true) {
+        tape.take(Input::Event(event));
+    }
+    tape.take(Input::End(End {
+        time: now(),
+        command: status.code().and_then(|code| u8::try_from(code).ok()),
+        signal: status.signal().and_then(|signal| u8::try_from(signal).ok()),
+        watching: sensor.is_watching() && tape.failure.is_none(),
+    }));
+    drop(sensor);
+
+    let Tape { writer, engine, failure, .. } = tape;
+    let report = engine.finish();
+    let written = match failure {
+        Some(failure) => Err(failure),
+        None => save_evidence(writer, &reports),
+    }
+    .and_then(|()| reports.replace("policy.lock.yml", &mut lock.as_bytes()))
+    .and_then(|()| reports.write_all(&report, detections::all()));
+    show(&report, Some(reports.path()));
+    written.map_err(Error::Report)?;
+    Ok(final_status(&report, status))
+}
+
+/// Bytes that are not UTF-8 as `\xNN`, like every other name in the record.
+fn readable(word: &OsStr) -> String {
+    word.as_bytes().utf8_chunks().fold(String::new(), |mut text, chunk| {
+        text.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+        text
+    })
+}
+
+/// Starts the command and feeds the tape until it ends.
+async fn watch(command: &[OsString], sensor: &mut Ebpf, tape: &mut Tape) -> Result<ExitStatus, Error> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(Error::Usage("there is no command to run".to_owned()));
+    };
+    let failed = |source| Error::Command { program: program.to_string_lossy().into_owned(), source };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut child = tokio::process::Command::new(program).args(arguments).spawn().map_err(failed)?;
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            status = child.wait() => return status.map_err(failed),
+            _ = tick.tick() => {
+                for event in sensor.drain(false) {
+                    tape.take(Input::Event(event));
+                }
+            }
+            // A terminal sends Ctrl-C to the command as well; we stay to write the reports.
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {
+                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+                }
+            }
+        }
+    }
+}
+
+fn save_evidence(writer: Writer<BufWriter<File>>, reports: &Directory) -> io::Result<()> {
+    let mut file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    file.rewind()?;
+    reports.replace("evidence.jsonl", &mut file)
+}
+
+/// 125, 86, else the command's own status.
+fn final_status(report: &Report, status: ExitStatus) -> u8 {
+    if report.exit.guard != 0 {
+        return report.exit.guard;
+    }
+    match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(1),
+        (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(255),
+        (None, None) => 1,
+    }
+}
+
+fn show(report: &Report, report_dir: Option<&Path>) {
+    let error = io::stderr();
+    let colour = error.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(100);
+    let directory = report_dir.map(|directory| directory.to_string_lossy().into_owned());
+    let text = terminal::render(report, terminal::Style { colour, width }, directory.as_deref());
+    let _ = error.lock().write_all(text.as_bytes());
+}
+
+// --- replay -----------------------------------------------------------------------------------
+
+fn replay(replay: &Replay) -> Result<u8, Error> {
+    let path = if replay.recording.is_dir() {
+        replay.recording.join("evidence.jsonl")
+    } else {
+        replay.recording.clone()
+    };
+    let policy = match &replay.judging.policy {
+        Some(file) => load_policy(file)?,
+        None => match path.with_file_name("policy.lock.yml") {
+            lock if lock.exists() => load_policy(&lock)?,
+            _ => Policy::absent(),
+        },
+    };
+    let file = File::open(&path).map_err(|source| Error::Recording { path: path.clone(), source })?;
+    let report = judge(BufReader::new(file), policy, replay.judging.fail_on)
+        .map_err(|source| Error::Evidence { path: path.clone(), source })?;
+    if let Some(directory) = &replay.judging.report_dir {
+        Directory::open(directory)
+            .and_then(|reports| reports.write_all(&report, detections::all()))
+            .map_err(Error::Report)?;
+    }
+    show(&report, replay.judging.report_dir.as_deref());
+    Ok(report.exit.guard)
+}
+
+/// Judges a recording: the same path a live job takes. `fail_on` beats the recorded one.
+pub fn judge(
+    recording: impl io::BufRead,
+    policy: Policy,
+    fail_on: Option<FailOn>,
+) -> Result<Report, BadRecord> {
+    let mut engine = Engine::new(policy, Settings { fail_on });
+    evidence::read(recording, |sequence, input| engine.accept(sequence, &input))?;
+    Ok(engine.finish())
+}
+
+// --- rules, doctor ----------------------------------------------------------------------------
+
+fn rules(id: Option<&str>) -> Result<u8, Error> {
+    let Some(id) = id else {
+        for rule in detections::all() {
+            print(&format!("{:<18} {:<9} {}\n", rule.id.0, rule.severity.as_str(), rule.summary()));
+        }
+        return Ok(0);
+    };
+    let rule = detections::by_id(id).ok_or_else(|| {
+        let known = detections::all().iter().map(|rule| rule.id.0).collect::<Vec<_>>().join(", ");
+        Error::Usage(format!("there is no rule `{id}`; there are: {known}"))
+    })?;
+    let list = |items: &[&str]| if items.is_empty() { "–".to_owned() } else { items.join(", ") };
+    let techniques: Vec<&str> = rule.techniques.iter().map(|technique| technique.0).collect();
+    print(&format!(
+        "# {}\n\n{}\nSeverity {}, confidence {} · ATT&CK {} · OWASP {} · seen in {}\n",
+        rule.id,
+        rule.page(),
+        rule.severity.as_str(),
+        rule.confidence.as_str(),
+        list(&techniques),
+        list(rule.frameworks),
+        list(rule.references),
+    ));
+    Ok(0)
+}
+
+fn doctor() -> u8 {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let modules =
+        std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_else(|_| "not readable".to_owned());
+    print(&format!("kernel            {}\nsecurity modules  {}\n", kernel.trim(), modules.trim()));
+    match Ebpf::start(&Options::default()) {
+        Ok(sensor) => {
+            let sight = sensor.sight();
+            print(&format!("sensor            {} {}\n", sight.sensor, sight.tier));
+            print(&format!(
+                "watches           process {}, file {}, egress {}\n",
+                sight.process, sight.file, sight.egress
+            ));
+            for (hook, proved) in &sight.hooks {
+                print(&format!("  {} {hook}\n", if *proved { "proved    " } else { "not proved" }));
+            }
+            print("cannot see\n");
+            for gap in &sight.gaps {
+                print(&format!("  - {gap}\n"));
+            }
+            0
+        }
+        Err(error) => {
+            print(&format!("sensor            none: {error}\n"));
+            125
+        }
+    }
+}

@@ -1,0 +1,160 @@
+/* What the kernel half hands to the Rust half: one record per act.
+ *
+ * record.rs holds the same structs; a test compares both layouts. A record is its struct
+ * cut after the last used byte of `data`. */
+#ifndef SENSOR_H
+#define SENSOR_H
+
+#define PATH_BYTES 4096
+#define NAME_BYTES 256
+#define ARGUMENT_BYTES 65536
+#define VARIABLE_BYTES 4096
+#define ANSWER_BYTES 2048
+
+/* Names of environment variables to keep. */
+#define NAMES 32
+#define NAME_WORDS 6
+
+/* Which hook saw it; this also tells the kind of record. */
+enum hook {
+	HOOK_FORK,
+	HOOK_EXEC,
+	HOOK_EXIT,
+	HOOK_OPEN,
+	HOOK_OPENAT,
+	HOOK_OPENAT2,
+	HOOK_CREAT,
+	HOOK_RENAME,
+	HOOK_RENAMEAT,
+	HOOK_RENAMEAT2,
+	HOOK_UNLINK,
+	HOOK_UNLINKAT,
+	HOOK_RMDIR,
+	HOOK_CONNECT4,
+	HOOK_CONNECT6,
+	HOOK_SENDMSG4,
+	HOOK_SENDMSG6,
+	HOOK_ANSWER,
+};
+
+enum plane {
+	PLANE_PROCESS,
+	PLANE_FILE,
+	PLANE_EGRESS,
+	PLANES,
+};
+
+/* Flags of a path, a side or an argument vector. */
+enum {
+	/* The beginning of a path, or the end of a list, did not fit. */
+	FLAG_CUT = 1,
+	/* Not below any mount point: a memfd, a pipe, an anonymous inode. */
+	FLAG_NOWHERE = 2,
+	/* The caller's string could not be read (yet). */
+	FLAG_UNREAD = 4,
+	/* The caller has another mount namespace than the guard: its paths mean nothing here. */
+	FLAG_ELSEWHERE = 8,
+};
+
+struct head {
+	__u64 time;  /* nanoseconds since boot */
+	__u64 start; /* of the thread group leader, nanoseconds since boot */
+	__u32 pid;   /* thread group */
+	__u32 hook;
+};
+
+/* A path stands in `data` as its names from the last to the first, each ended by NUL. */
+struct object {
+	__u64 inode;
+	__s64 changed_seconds;
+	__u32 changed_nanoseconds;
+	__u32 device; /* the kernel's own encoding */
+	__u32 mode;
+	__u16 bytes;
+	__u16 flags;
+};
+
+struct fork_record {
+	struct head head;
+	__u64 child_start;
+	__u32 child;
+	__u32 padding;
+};
+
+struct exit_record {
+	struct head head;
+	__u32 status; /* as wait(2) gives it */
+	__u32 padding;
+};
+
+struct exec_record {
+	struct head head;
+	struct object executable;
+	__u32 uid;
+	__u32 argument_bytes;
+	__u32 variable_bytes;
+	__u16 argument_flags;
+	__u16 directory_flags;
+	__u16 directory_bytes;
+	__u16 requested_bytes;
+	__u32 is_script;
+	/* executable, directory, requested, arguments, variables */
+	char data[3 * PATH_BYTES + ARGUMENT_BYTES + 2 * VARIABLE_BYTES + NAME_BYTES];
+};
+
+struct open_record {
+	struct head head;
+	struct object file;
+	__u32 file_mode;
+	__u32 padding;
+	char data[PATH_BYTES + NAME_BYTES];
+};
+
+/* One path the caller asked for: its own text, and the folder that text starts from. */
+struct side {
+	__u64 text;
+	__s32 folder;
+	__u16 text_bytes;
+	__u16 base_bytes;
+	__u32 flags;
+	__u32 padding;
+};
+
+struct change_record {
+	struct head head;
+	struct side from;
+	struct side to;
+	/* text and base of `from`, then of `to` */
+	char data[4 * PATH_BYTES + NAME_BYTES];
+};
+
+struct connection_record {
+	struct head head;
+	__u8 address[16]; /* IPv4 in the first four */
+	__u16 port;
+	__u16 is_ipv6;
+	__u32 protocol;
+};
+
+struct answer_record {
+	struct head head;
+	__u32 bytes;
+	__u32 flags;
+	__u8 data[ANSWER_BYTES];
+};
+
+struct name {
+	__u64 words[NAME_WORDS];
+	__u64 masks[NAME_WORDS];
+};
+
+/* Written once, before the programs are loaded. */
+struct settings {
+	__u64 process_threshold;  /* bytes in the ring that are worth waking the reader for */
+	__u64 activity_threshold;
+	__u32 names;
+	__u32 padding;
+	struct name name[NAMES];
+};
+
+#endif

@@ -1,0 +1,179 @@
+//! Test helper: a step's text and a trace in a few words each, findings out.
+//!
+//! ```text
+//! 1 > 2 launch /usr/bin/npm npm ci      process 1 forks 2, which launches the path with these arguments
+//! 2 launch /usr/bin/node node x.js      a second image in the same process
+//! 2 read ~/.aws/credentials             also: write, create, delete PATH; rename FROM TO
+//! 2 connect 203.0.113.7:443             also: send ADDRESS (UDP)
+//! answer api.example 203.0.113.7        a name server's answer
+//! 2 exit
+//! ```
+//! Process 1 is `bash /w/build.sh`, whose text is the step's; home is /home/u, workspace /w.
+//! A launched path in /w or /tmp, or one marked `!`, was put there by the job.
+
+use std::collections::BTreeMap;
+
+use crate::engine::{End, Engine, Input, Settings, Start};
+use crate::event::{
+    Access, Activity, Event, Fact, File, Launch, ProcessKey, Reach, Sight, Timestamp, Transport,
+};
+use crate::finding::Report;
+use crate::intent::{Declaration, Text};
+use crate::job::{Job, Location, Provider, Step, StepKey};
+use crate::policy::Policy;
+
+const START: u64 = 1_800_000_000_000_000_000;
+
+fn key(pid: u32) -> ProcessKey {
+    ProcessKey { pid, start: u64::from(pid) }
+}
+
+fn absolute(path: &str) -> String {
+    path.strip_prefix("~/").map_or_else(|| path.to_owned(), |rest| format!("/home/u/{rest}"))
+}
+
+/// The inputs of a job whose only step has this text.
+pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
+    let location = Location { path: "build.sh".into(), line: 1 };
+    let declaration = |text| Input::Declaration(Declaration { step: StepKey::local(), text });
+    let mut inputs = vec![
+        Input::Start(Start {
+            schema: crate::evidence::SCHEMA.into(),
+            version: "0".into(),
+            time: Timestamp(START),
+            guard: key(100),
+            fail_on: None,
+            job: Job {
+                provider: Provider::Local,
+                name: "local".into(),
+                workspace: "/w".into(),
+                home: "/home/u".into(),
+                uid: 1000,
+                steps: vec![Step {
+                    key: StepKey::local(),
+                    name: "run".into(),
+                    declared: "bash build.sh".into(),
+                    location: Some(location.clone()),
+                }],
+            },
+            sight: Sight {
+                sensor: "test".into(),
+                tier: "test".into(),
+                process: Reach::Full,
+                file: Reach::Full,
+                egress: Reach::Full,
+                hooks: BTreeMap::new(),
+                gaps: Vec::new(),
+            },
+        }),
+        declaration(Text::Command { words: vec!["bash".into(), "build.sh".into()] }),
+        declaration(Text::Script { file: "/w/build.sh".into(), location, text: step.into() }),
+        Input::Fact(Fact::Home { uid: 1000, path: "/home/u".into() }),
+        Input::Fact(Fact::Resolver { address: "192.0.2.53".parse().unwrap() }),
+    ];
+    let mut time = START;
+    let mut event = |actor: u32, activity| {
+        time += 1_000_000;
+        let actor = if actor == 0 { ProcessKey::HOST } else { key(actor) };
+        inputs.push(Input::Event(Event { time: Timestamp(time), actor, activity }));
+    };
+    event(100, Activity::Fork { child: key(1) });
+    event(1, launch(&["/usr/bin/bash", "bash", "build.sh"]));
+    for line in trace.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words[0] == "answer" {
+            let addresses = words[2..].iter().map(|address| address.parse().unwrap()).collect();
+            event(0, Activity::Answer { name: words[1].into(), addresses });
+            continue;
+        }
+        let (pid, rest) = if words[1] == ">" {
+            let child: u32 = words[2].parse().unwrap();
+            event(words[0].parse().unwrap(), Activity::Fork { child: key(child) });
+            (child, &words[3..])
+        } else {
+            (words[0].parse().unwrap(), &words[1..])
+        };
+        let Some((verb, rest)) = rest.split_first() else { continue };
+        let file = || File { path: absolute(rest[0]), ..File::default() };
+        let activity = match *verb {
+            "launch" => launch(rest),
+            "read" => Activity::Open { file: file(), access: Access { read: true, ..Access::default() } },
+            "write" => Activity::Open { file: file(), access: Access { write: true, ..Access::default() } },
+            "create" => Activity::Open {
+                file: file(),
+                access: Access { write: true, create: true, ..Access::default() },
+            },
+            "delete" => Activity::Delete { file: file() },
+            "rename" => Activity::Rename { from: file(), to: File::at(absolute(rest[1])) },
+            "connect" => Activity::Connect { to: rest[0].parse().unwrap(), transport: Transport::Tcp },
+            "send" => Activity::Send { to: rest[0].parse().unwrap(), transport: Transport::Udp },
+            "exit" => Activity::Exit { status: crate::event::ExitStatus::Code(0) },
+            other => panic!("{other} is no verb of a trace: {line}"),
+        };
+        event(pid, activity);
+    }
+    inputs.push(Input::End(End {
+        time: Timestamp(time + 1),
+        command: Some(0),
+        signal: None,
+        watching: true,
+    }));
+    inputs
+}
+
+fn launch(words: &[&str]) -> Activity {
+    let path = words[0].trim_start_matches('!');
+    let is_new = words[0].starts_with('!') || path.starts_with("/w/") || path.starts_with("/tmp/");
+    let file = File {
+        path: path.into(),
+        device: 1,
+        inode: path.len() as u64,
+        changed: Some(Timestamp(if is_new { START + 1 } else { 1 })),
+        requested: false,
+    };
+    Activity::Launch(Launch {
+        executable: file,
+        requested: path.into(),
+        arguments: words[1..].iter().map(|word| (*word).to_owned()).collect(),
+        directory: "/w".into(),
+        uid: 1000,
+        ..Launch::default()
+    })
+}
+
+/// The report of a trace under a policy text; an empty one is no policy.
+pub(crate) fn report(step: &str, policy: &str, trace: &str) -> Report {
+    let policy =
+        if policy.is_empty() { Policy::absent() } else { Policy::parse(policy, "guard.yml").unwrap() };
+    let mut engine = Engine::new(policy, Settings::default());
+    for (sequence, input) in (0..).zip(inputs(step, trace)) {
+        engine.accept(sequence, &input);
+    }
+    engine.finish()
+}
+
+/// Each finding as `rule kind severity object`, failing ones with a `!`, sorted.
+pub(crate) fn findings(step: &str, policy: &str, trace: &str) -> Vec<String> {
+    let mut findings: Vec<String> = report(step, policy, trace)
+        .findings
+        .iter()
+        .map(|finding| {
+            format!(
+                "{}{} {} {} {}",
+                if finding.fails { "!" } else { "" },
+                finding.rule,
+                finding.kind.as_str(),
+                finding.severity.as_str(),
+                finding.object
+            )
+        })
+        .collect();
+    findings.sort();
+    findings
+}
+
+/// Asserts that a trace without a policy gives exactly these findings.
+#[track_caller]
+pub(crate) fn expect(step: &str, trace: &str, wanted: &[&str]) {
+    assert_eq!(findings(step, "", trace), wanted, "step: {step}");
+}
