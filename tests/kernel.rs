@@ -20,13 +20,15 @@ static TURN: Mutex<()> = Mutex::new(());
 
 struct Watch {
     sensor: Ebpf,
+    took: Duration,
     _turn: MutexGuard<'static, ()>,
 }
 
 fn watch(test: &str, options: &Options) -> Option<Watch> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = Instant::now();
     match Ebpf::start(options) {
-        Ok(sensor) => Some(Watch { sensor, _turn: turn }),
+        Ok(sensor) => Some(Watch { sensor, took: before.elapsed(), _turn: turn }),
         Err(SensorError::NotPermitted | SensorError::NoTypes | SensorError::NoCgroup) => {
             println!("{test} skipped: needs root and BPF");
             None
@@ -92,9 +94,8 @@ fn of(event: &Event) -> Option<Plane> {
 
 #[test]
 fn every_hook_is_proved_before_the_start_returns() {
-    let before = Instant::now();
     let watch = watch!("every_hook_is_proved_before_the_start_returns");
-    let took = before.elapsed();
+    let took = watch.took;
     println!("started in {took:?}, {} KiB resident", resident_kib());
     let sight = watch.sensor.sight();
     println!("{sight:#?}");
