@@ -80,7 +80,8 @@ pub enum Activity {
     /// The actor sent a datagram without connecting. Told once per process and destination.
     Send { to: SocketAddr, transport: Transport },
     /// A name server's answer reached this host: the name stood for these addresses.
-    Answer { name: String, addresses: Vec<IpAddr> },
+    /// Anybody can send one; the engine believes the host's own name servers.
+    Answer { server: IpAddr, name: String, addresses: Vec<IpAddr> },
     /// Records of one plane that could not be delivered since `since`.
     Lost { plane: Plane, count: u64, since: Timestamp },
 }
@@ -287,4 +288,14 @@ pub fn normal_path(path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
+}
+
+/// Bytes as lower-case hex digits.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from(DIGITS[usize::from(digit)]))
+        .collect()
 }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::engine::Input;
+use crate::event::hex;
 
 /// Schema named by the first record.
 pub const SCHEMA: &str = "edamame-guard/evidence/v1";
@@ -109,9 +110,5 @@ fn genesis() -> String {
 }
 
 fn digest(line: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(line).iter().fold(String::with_capacity(64), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hex(&Sha256::digest(line))
 }

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::cli::{Cli, Command, ModeArgument, PolicyCommand, Replay, Run, SensorArgument};
 use crate::detections;
 use crate::engine::{End, Engine, Input, Settings, Start};
-use crate::event::Timestamp;
+use crate::event::{Timestamp, hex};
 use crate::evidence::{self, BadRecord, Writer};
 use crate::finding::{FailOn, Report};
 use crate::policy::{Mode, Policy, PolicyError};
@@ -279,7 +279,10 @@ fn run(run: &Run) -> Result<u8, Error> {
 fn readable(word: &OsStr) -> String {
     word.as_bytes().utf8_chunks().fold(String::new(), |mut text, chunk| {
         text.push_str(chunk.valid());
-        chunk.invalid().iter().for_each(|byte| text.push_str(&format!("\\x{byte:02x}")));
+        for byte in chunk.invalid() {
+            text.push_str("\\x");
+            text.push_str(&hex(&[*byte]));
+        }
         text
     })
 }

@@ -83,7 +83,8 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         let words: Vec<&str> = line.split_whitespace().collect();
         if words[0] == "answer" {
             let addresses = words[2..].iter().map(|address| address.parse().unwrap()).collect();
-            event(0, Activity::Answer { name: words[1].into(), addresses });
+            let server = "192.0.2.53".parse().unwrap();
+            event(0, Activity::Answer { server, name: words[1].into(), addresses });
             continue;
         }
         let (pid, rest) = if words[1] == ">" {

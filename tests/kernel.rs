@@ -459,7 +459,11 @@ fn answers_of_a_name_server_are_told() {
     }
     let addresses =
         vec!["203.0.113.7".parse().expect("an address"), "2001:db8::7".parse().expect("an address")];
-    assert_eq!(all[0].activity, Activity::Answer { name: "www.example".to_owned(), addresses });
+    let answered = server.local_addr().expect("bound").ip();
+    assert_eq!(
+        all[0].activity,
+        Activity::Answer { server: answered, name: "www.example".to_owned(), addresses }
+    );
     assert_eq!(all[0].actor, ProcessKey::HOST);
 }
 

@@ -95,7 +95,7 @@ pub struct Ebpf {
     shared: Arc<Shared>,
     reader: Option<JoinHandle<()>>,
     object: Object,
-    _links: Vec<Link>,
+    links: Vec<Link>,
     lost: [u64; Plane::ALL.len()],
     looked: Timestamp,
 }
@@ -154,7 +154,7 @@ impl Ebpf {
         })?;
         let looked = clock.timestamp(nanoseconds(ClockId::CLOCK_BOOTTIME));
         let mut sensor =
-            Self { sight, guard, shared, reader: Some(reader), object, _links: links, lost: [0; 3], looked };
+            Self { sight, guard, shared, reader: Some(reader), object, links, lost: [0; 3], looked };
         // What was lost before there was anything to watch is no loss.
         sensor.lost = sensor.lost_so_far();
         Ok(sensor)
@@ -230,6 +230,12 @@ impl Drop for Ebpf {
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }
+        // Each hook waits for the kernel's grace period when it goes; together they wait once.
+        std::thread::scope(|scope| {
+            for link in self.links.drain(..) {
+                scope.spawn(move || drop(link));
+            }
+        });
     }
 }
 
@@ -630,7 +636,7 @@ const GAPS: &[&str] = &[
     "raw, ping and packet sockets, and protocols other than TCP and UDP",
     "sends on a socket that was connected before the start, or by a process outside the job",
     "names resolved over TCP, TLS, HTTPS or QUIC",
-    "UDP answers come from whoever sends from port 53, which need not be the host's name server",
+    "forged answers that carry the address of the host's own name server",
     "unix sockets, and work handed to a daemon that was running before (docker, systemd, cron, a build server)",
     "processes alive before the start, and what outlives the end",
     "environment variables and arguments past the recorder's limits (64 KiB of arguments)",

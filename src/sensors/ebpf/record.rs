@@ -196,8 +196,11 @@ plain! {
     /// Followed by `data`.
     struct AnswerRecord {
         head: Head,
+        server: [u8; 16],
+        is_ipv6: u32,
         bytes: u32,
         flags: u32,
+        padding: u32,
     }
     struct Name {
         words: [u64; NAME_WORDS],
@@ -301,7 +304,8 @@ pub(super) fn decode(bytes: &[u8], clock: Clock) -> Option<(Hook, Option<Event>)
         Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => Some(connection(hook, bytes)?),
         Hook::Answer => {
             let (record, mut data) = split::<AnswerRecord>(bytes)?;
-            answer(take(&mut data, usize::try_from(record.bytes).ok()?)?)
+            let server = address(record.server, record.is_ipv6 != 0);
+            answer(server, take(&mut data, usize::try_from(record.bytes).ok()?)?)
         }
     };
     let event = activity.map(|activity| Event {
@@ -386,16 +390,20 @@ fn change(hook: Hook, bytes: &[u8]) -> Option<Activity> {
     })
 }
 
+fn address(bytes: [u8; 16], is_ipv6: bool) -> IpAddr {
+    if is_ipv6 {
+        // ::ffff:192.0.2.1 reaches 192.0.2.1 by IPv4, and is judged as that.
+        let address = Ipv6Addr::from(bytes);
+        address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+    } else {
+        let [first, second, third, fourth, ..] = bytes;
+        IpAddr::V4(Ipv4Addr::new(first, second, third, fourth))
+    }
+}
+
 fn connection(hook: Hook, bytes: &[u8]) -> Option<Activity> {
     let (record, _) = split::<ConnectionRecord>(bytes)?;
-    let [first, second, third, fourth, ..] = record.address;
-    let address = if record.is_ipv6 == 0 {
-        IpAddr::V4(Ipv4Addr::new(first, second, third, fourth))
-    } else {
-        // ::ffff:192.0.2.1 reaches 192.0.2.1 by IPv4, and is judged as that.
-        let address = Ipv6Addr::from(record.address);
-        address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
-    };
+    let address = address(record.address, record.is_ipv6 != 0);
     let to = SocketAddr::new(address, record.port);
     let transport = match record.protocol {
         6 => Transport::Tcp,
@@ -411,7 +419,7 @@ fn connection(hook: Hook, bytes: &[u8]) -> Option<Activity> {
 /// The addresses a name server's answer gives, or `None` if it gives none or is no answer.
 ///
 /// Record by record, so that what precedes a cut or a broken record still counts.
-fn answer(bytes: &[u8]) -> Option<Activity> {
+fn answer(server: IpAddr, bytes: &[u8]) -> Option<Activity> {
     let mut decoder = BinDecoder::new(bytes);
     let header = Header::read(&mut decoder).ok()?;
     if header.metadata.message_type != MessageType::Response || header.counts.queries != 1 {
@@ -430,7 +438,7 @@ fn answer(bytes: &[u8]) -> Option<Activity> {
     }
     let name = query.name().to_ascii().to_ascii_lowercase();
     let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
-    (!addresses.is_empty()).then_some(Activity::Answer { name, addresses })
+    (!addresses.is_empty()).then_some(Activity::Answer { server, name, addresses })
 }
 
 fn file(object: &Object, names: &[u8]) -> File {
@@ -653,10 +661,12 @@ mod tests {
         assert!(settings(&vec!["N".to_owned(); 33]).is_none());
     }
 
+    const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53));
+
     #[test]
     fn a_question_is_no_answer() {
         let question = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x01a\0\0\x01\0\x01";
-        assert_eq!(answer(question), None);
+        assert_eq!(answer(SERVER, question), None);
     }
 
     #[test]
@@ -664,7 +674,8 @@ mod tests {
         let mut message = b"\0\x01\x81\x80\0\x01\0\x02\0\0\0\0\x01A\0\0\x01\0\x01".to_vec();
         message.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xcb\0\x71\x07\xc0\x0c\0\x01");
         let addresses = vec![IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7))];
-        assert_eq!(answer(&message), Some(Activity::Answer { name: "a".to_owned(), addresses }));
+        let wanted = Activity::Answer { server: SERVER, name: "a".to_owned(), addresses };
+        assert_eq!(answer(SERVER, &message), Some(wanted));
     }
 
     proptest! {
@@ -678,10 +689,10 @@ mod tests {
 
         #[test]
         fn any_answer_parses_or_not_but_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            let _ = answer(&bytes);
+            let _ = answer(SERVER, &bytes);
             let mut message = b"\0\x01\x81\x80\0\x01\0\xff\0\0\0\0\x01a\0\0\x01\0\x01".to_vec();
             message.extend(&bytes);
-            let _ = answer(&message);
+            let _ = answer(SERVER, &message);
         }
 
         #[test]

@@ -910,6 +910,13 @@ int on_answer(struct __sk_buff *packet)
 	}
 	fill_head(&record->head, HOOK_ANSWER, 0, 0);
 	record->flags = 0;
+	record->padding = 0;
+	/* Who answers matters: anybody can send from port 53. */
+	__builtin_memset(record->server, 0, sizeof(record->server));
+	record->is_ipv6 = start[0] >> 4 == 6;
+	if (record->is_ipv6 ? bpf_skb_load_bytes(packet, 8, record->server, 16)
+			    : bpf_skb_load_bytes(packet, 12, record->server, 4))
+		goto drop;
 	bytes = packet->len - offset;
 	if (bytes > ANSWER_BYTES) {
 		/* What fits is told, and the rest counts as a loss. */

@@ -138,8 +138,11 @@ struct connection_record {
 
 struct answer_record {
 	struct head head;
+	__u8 server[16]; /* IPv4 in the first four */
+	__u32 is_ipv6;
 	__u32 bytes;
 	__u32 flags;
+	__u32 padding;
 	__u8 data[ANSWER_BYTES];
 };
 

@@ -1,0 +1,389 @@
+//! How a run ends: findings folded, weighed, excused and printed with their remedy; coverage told.
+
+use std::collections::BTreeMap;
+
+use super::{End, Engine, Start};
+use crate::detections;
+use crate::divergence;
+use crate::event::{Plane, ProcessKey, Reach, Sight, Timestamp, hex};
+use crate::finding::{
+    Coverage, CoverageState, Destination, Disposition, ExitView, FailOn, Finding, Kind, Report, Severity,
+    StepReport, Suppressed, Verdict,
+};
+use crate::intent::basename;
+use crate::job::{Job, StepKey};
+use crate::policy::{Exception, Policy};
+
+/// More objects than this of one rule, step and program become one finding.
+const FOLD: usize = 20;
+
+impl Engine {
+    /// Ends the run: folds, weighs, and says what could not be seen.
+    pub fn finish(mut self) -> Report {
+        let start = self.start.take().unwrap_or_else(unknown_start);
+        let end = self.end.take();
+        let recorded = start.fail_on.as_ref().and_then(|text| text.parse().ok());
+        let fail_on =
+            self.settings.fail_on.or(recorded).or_else(|| self.policy.fail_on()).unwrap_or(FailOn::From(
+                if self.policy.is_absent() { Severity::High } else { Severity::Medium },
+            ));
+        let coverage = self.coverage(&start, end.as_ref());
+        let mut findings: Vec<Finding> =
+            std::mem::take(&mut self.groups).into_values().map(|group| group.finding).collect();
+        findings.extend(self.losses());
+        let mut findings = fold(findings);
+        for finding in &mut findings {
+            finding.fingerprint = fingerprint(finding, &start.job);
+            finding.silence = silence(finding, &start, &self.policy);
+        }
+        let (mut findings, suppressed) = self.suppress(findings, &start);
+        for finding in &mut findings {
+            finding.fails = fail_on.fails(finding.severity, finding.confidence);
+        }
+        findings.sort_by(|a, b| {
+            let weight = |finding: &Finding| {
+                let worst = std::cmp::Reverse((finding.severity, finding.confidence));
+                (!finding.fails, worst, finding.kind, finding.rule, finding.first_seen)
+            };
+            weight(a).cmp(&weight(b)).then_with(|| a.fingerprint.cmp(&b.fingerprint))
+        });
+        let verdict = verdict(&findings, coverage.state);
+        let guard = if coverage.state == CoverageState::Blind {
+            125
+        } else if findings.iter().any(|finding| finding.fails) {
+            86
+        } else {
+            0
+        };
+        let steps = self.step_reports(&start);
+        let mut notices = Vec::new();
+        if self.policy.is_absent() {
+            notices.push("No policy: each step was compared with its own text.".to_owned());
+        }
+        notices.extend(steps.iter().filter(|step| !step.compared).map(|step| {
+            format!(
+                "Nothing was declared for step {}; compared: nothing. Attack rules still apply.",
+                step.key
+            )
+        }));
+        for (step, unreadable) in start.job.steps.iter().filter_map(|step| {
+            let unreadable = self.intent.of(&step.key)?.unreadable;
+            (unreadable > 0).then_some((&step.key, unreadable))
+        }) {
+            notices
+                .push(format!("{unreadable} parts of the text of step {step} could not be read as shell."));
+        }
+        Report {
+            verdict,
+            exit: ExitView {
+                guard,
+                command: end.as_ref().and_then(|end| end.command),
+                signal: end.as_ref().and_then(|end| end.signal),
+            },
+            mode: "audit",
+            fail_on,
+            coverage,
+            steps,
+            findings,
+            suppressed,
+            policy: self.policy.origin().map(ToOwned::to_owned),
+            notices,
+            started: start.time,
+            ended: end.as_ref().map_or(self.last, |end| end.time),
+            job: start.job,
+        }
+    }
+
+    fn step_reports(&self, start: &Start) -> Vec<StepReport> {
+        let mut keys: Vec<StepKey> = start.job.steps.iter().map(|step| step.key.clone()).collect();
+        keys.extend(self.steps.keys().filter(|key| !keys.contains(key)).cloned().collect::<Vec<_>>());
+        keys.into_iter()
+            .map(|key| {
+                let step = start.job.steps.iter().find(|step| step.key == key);
+                let tally = self.steps.get(&key);
+                StepReport {
+                    name: step.map_or_else(|| key.to_string(), |step| step.name.clone()),
+                    declared: step.map(|step| step.declared.clone()).unwrap_or_default(),
+                    location: step.and_then(|step| step.location.clone()),
+                    events: tally.map(|tally| tally.counts).unwrap_or_default(),
+                    processes: tally.map_or(0, |tally| tally.processes),
+                    destinations: tally
+                        .iter()
+                        .flat_map(|tally| &tally.destinations)
+                        .map(|((host, program), explained)| Destination {
+                            host: host.clone(),
+                            program: program.clone(),
+                            explained: explained.clone(),
+                        })
+                        .collect(),
+                    compared: self.intent.of(&key).is_some_and(divergence::is_comparable),
+                    key,
+                }
+            })
+            .collect()
+    }
+
+    fn coverage(&self, start: &Start, end: Option<&End>) -> Coverage {
+        let sight = &start.sight;
+        let lost_events = self.lost.values().map(|(count, ..)| count).sum();
+        let mut gaps = Vec::new();
+        for (plane, (count, since, _)) in &self.lost {
+            gaps.push(format!("{count} {plane} records were lost from {} on", since.rfc3339()));
+        }
+        if self.unattributed > 0 {
+            gaps.push(format!("{} processes could not be tied to a step", self.unattributed));
+        }
+        let survivors = self.lineage.survivors();
+        if !survivors.is_empty() && end.is_some_and(|end| end.watching) {
+            gaps.push(format!(
+                "{} processes outlived the command and were not watched after it: {}",
+                survivors.len(),
+                survivors.iter().take(5).map(|process| &*process.name).collect::<Vec<_>>().join(", ")
+            ));
+        }
+        let is_watching = end.is_some_and(|end| end.watching);
+        if !is_watching {
+            gaps.push("the recording has no end: what happened after its last record is unknown".to_owned());
+        }
+        let state = if !is_watching || sight.process == Reach::None {
+            CoverageState::Blind
+        } else if lost_events > 0 || Plane::ALL.iter().any(|plane| sight.of(*plane) != Reach::Full) {
+            CoverageState::Partial
+        } else {
+            CoverageState::Full
+        };
+        Coverage {
+            state,
+            sensor: sight.sensor.clone(),
+            tier: sight.tier.clone(),
+            since: start.time,
+            process: sight.process,
+            file: sight.file,
+            egress: sight.egress,
+            agents: Vec::new(),
+            lost_events,
+            gaps,
+            limits: sight.gaps.clone(),
+        }
+    }
+
+    /// Records lost during the run are findings; what a tier can't see never is.
+    fn losses(&self) -> Vec<Finding> {
+        self.lost
+            .iter()
+            .map(|(plane, (count, since, sequence))| {
+                let rule = if *plane == Plane::Process { &detections::LINEAGE } else { &detections::RECORDS };
+                Finding {
+                    rule: rule.id,
+                    kind: Kind::Coverage,
+                    severity: rule.severity,
+                    confidence: rule.confidence,
+                    fails: false,
+                    title: format!("{count} {plane} records were lost, so what they showed was not compared"),
+                    step: StepKey::unattributed(),
+                    agent: None,
+                    tool_call: None,
+                    process: None,
+                    ancestry: Vec::new(),
+                    object: plane.to_string(),
+                    more_objects: Vec::new(),
+                    disposition: Disposition::Detected,
+                    declared: None,
+                    techniques: rule.techniques.to_vec(),
+                    references: Vec::new(),
+                    evidence: vec![*sequence],
+                    first_seen: *since,
+                    reported_at: *since,
+                    count: *count,
+                    location: None,
+                    fingerprint: String::new(),
+                    remedy: rule.remedy.to_owned(),
+                    silence: String::new(),
+                }
+            })
+            .collect()
+    }
+
+    fn suppress(&self, findings: Vec<Finding>, start: &Start) -> (Vec<Finding>, Vec<Suppressed>) {
+        let mut kept = Vec::new();
+        let mut suppressed = Vec::new();
+        for finding in findings {
+            let shown = relative(&finding.object, &start.job);
+            let covers = |exception: &&Exception| {
+                !exception.is_over(start.time)
+                    && [&finding.object, &shown]
+                        .iter()
+                        .any(|object| exception.covers(finding.rule.0, &finding.step, object))
+            };
+            match self.policy.exceptions().iter().find(covers) {
+                Some(exception) => suppressed.push(Suppressed {
+                    rule: finding.rule.0.to_owned(),
+                    object: finding.object,
+                    step: finding.step,
+                    reason: exception.reason.clone(),
+                    until: exception.until.map(|until| until.to_string()),
+                    count: finding.count,
+                }),
+                None => kept.push(finding),
+            }
+        }
+        (kept, suppressed)
+    }
+}
+
+fn verdict(findings: &[Finding], state: CoverageState) -> Verdict {
+    let has = |kinds: &[Kind]| findings.iter().any(|finding| kinds.contains(&finding.kind));
+    if has(&[Kind::Attack]) {
+        Verdict::Attack
+    } else if has(&[Kind::Policy, Kind::Divergence, Kind::Posture]) {
+        Verdict::Divergence
+    } else {
+        match state {
+            CoverageState::Blind => Verdict::Blind,
+            CoverageState::Partial => Verdict::Partial,
+            CoverageState::Full => Verdict::Clean,
+        }
+    }
+}
+
+/// More than twenty objects of one rule, step and program become one finding.
+fn fold(findings: Vec<Finding>) -> Vec<Finding> {
+    let program =
+        |finding: &Finding| finding.process.as_ref().map(|process| process.name.clone()).unwrap_or_default();
+    let mut by_kin: BTreeMap<(&'static str, StepKey, String, Kind), Vec<Finding>> = BTreeMap::new();
+    for finding in findings {
+        by_kin
+            .entry((finding.rule.0, finding.step.clone(), program(&finding), finding.kind))
+            .or_default()
+            .push(finding);
+    }
+    let mut folded = Vec::new();
+    for mut kin in by_kin.into_values() {
+        if kin.len() <= FOLD {
+            folded.append(&mut kin);
+            continue;
+        }
+        kin.sort_by_key(|finding| {
+            (std::cmp::Reverse(finding.severity), finding.first_seen, finding.object.clone())
+        });
+        let mut kin = kin.into_iter();
+        let Some(mut first) = kin.next() else { continue };
+        for (index, other) in kin.enumerate() {
+            if index + 1 < FOLD {
+                first.more_objects.push(other.object);
+            }
+            first.count += other.count;
+            first.confidence = first.confidence.max(other.confidence);
+            first.evidence.extend(other.evidence);
+        }
+        first.evidence.sort_unstable();
+        first.evidence.dedup();
+        first.evidence.truncate(Engine::EVIDENCE);
+        folded.push(first);
+    }
+    folded
+}
+
+/// A path as the policy would name it: `~/…`, `./…`.
+fn relative(object: &str, job: &Job) -> String {
+    for (folder, short) in [(&job.workspace, "."), (&job.home, "~")] {
+        if folder.len() > 1
+            && let Some(rest) = object.strip_prefix(folder.as_str())
+            && rest.starts_with('/')
+        {
+            return format!("{short}{rest}");
+        }
+    }
+    object.to_owned()
+}
+
+/// The same tomorrow: no pid, time, or name that a program made up for the moment.
+fn fingerprint(finding: &Finding, job: &Job) -> String {
+    use sha2::{Digest, Sha256};
+    let object: String = relative(&finding.object, job)
+        .split('/')
+        .map(|part| if is_made_up(part) { "*" } else { part })
+        .collect::<Vec<_>>()
+        .join("/");
+    let program = finding.process.as_ref().map_or("", |process| process.name.as_str());
+    let mut hasher = Sha256::new();
+    for part in [finding.rule.0, &job.name, &finding.step.0, program, &object] {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    hex(&hasher.finalize()[..16])
+}
+
+/// Whether a path component looks like `tmp.a8Xk2LqPz1`: made up for one run.
+fn is_made_up(part: &str) -> bool {
+    let random = part.rsplit(['.', '-', '_']).next().unwrap_or(part);
+    let digits = random.bytes().filter(u8::is_ascii_digit).count();
+    let upper = random.bytes().filter(u8::is_ascii_uppercase).count();
+    let lower = random.bytes().filter(u8::is_ascii_lowercase).count();
+    let all = random.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    all && random.len() >= 6
+        && ((digits >= 2 && upper + lower >= 2 && digits + upper >= 3) || (upper >= 2 && lower >= 2))
+}
+
+/// The lines that would allow or except a finding, and the file they belong in.
+fn silence(finding: &Finding, start: &Start, policy: &Policy) -> String {
+    let file = policy.origin().unwrap_or(".github/guard.yml");
+    let quote = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    let object = quote(&relative(&finding.object, &start.job));
+    let opening = if policy.is_absent() { "version: 1\n" } else { "" };
+    let is_exception =
+        finding.kind == Kind::Attack || finding.severity >= Severity::High || finding.kind == Kind::Coverage;
+    if is_exception {
+        return format!(
+            "# {file}\n{opening}except:\n  - {{rule: {}, step: {}, object: {object}, reason: \"why this is fine\", until: {}}}",
+            finding.rule,
+            quote(&finding.step.0),
+            in_90_days(start.time),
+        );
+    }
+    let entry = match finding.rule.0 {
+        "egress-undeclared" => format!("network: {{allow: [{object}]}}"),
+        "run-undeclared" => format!("run: {{allow: [{}]}}", quote(basename(&finding.object))),
+        _ => {
+            let verb = if finding.title.contains(" read ") { "read" } else { "write" };
+            format!(
+                "files: {{allow: [{}]}}",
+                quote(&format!("{verb} {}", relative(&finding.object, &start.job)))
+            )
+        }
+    };
+    format!("# {file}\n{opening}steps:\n  {}:\n    {entry}", quote(&finding.step.0))
+}
+
+fn in_90_days(from: Timestamp) -> String {
+    const DAY_NS: u64 = 86_400_000_000_000;
+    Timestamp(from.0.saturating_add(90 * DAY_NS)).rfc3339().get(..10).unwrap_or_default().to_owned()
+}
+
+/// For a recording whose first record is missing: nothing was watched.
+fn unknown_start() -> Start {
+    Start {
+        schema: String::new(),
+        version: String::new(),
+        time: Timestamp::default(),
+        guard: ProcessKey::HOST,
+        fail_on: None,
+        job: Job {
+            provider: crate::job::Provider::Local,
+            name: "local".to_owned(),
+            workspace: "/".to_owned(),
+            home: "/".to_owned(),
+            uid: 0,
+            steps: Vec::new(),
+        },
+        sight: Sight {
+            sensor: "none".to_owned(),
+            tier: String::new(),
+            process: Reach::None,
+            file: Reach::None,
+            egress: Reach::None,
+            hooks: BTreeMap::new(),
+            gaps: vec!["the recording does not say what was watched".to_owned()],
+        },
+    }
+}
