@@ -318,5 +318,5 @@ impl Policy {
 }
 
 fn sha256(text: &str) -> String {
-    Sha256::digest(text).iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"))
+    crate::event::hex(&Sha256::digest(text))
 }
