@@ -18,6 +18,8 @@ struct Entry {
     #[serde(default)]
     except: Vec<String>,
     owners: Vec<String>,
+    #[serde(default)]
+    prints: bool,
 }
 
 /// A kind of object: `aws` credentials, `ssh-access` …
@@ -26,6 +28,8 @@ pub struct Store {
     pub id: String,
     /// As a sentence names it: `AWS credentials`.
     pub title: String,
+    /// The owner's own command line can print what is in it: `gh auth token`.
+    pub prints: bool,
     paths: Vec<String>,
     except: Vec<String>,
     owners: GlobSet,
@@ -44,6 +48,7 @@ static PERSISTENCE: LazyLock<Vec<Store>> = LazyLock::new(|| read(include_str!("c
 static USERS_OWN: LazyLock<Store> = LazyLock::new(|| Store {
     id: "secrets".to_owned(),
     title: "a secret named by the policy".to_owned(),
+    prints: false,
     paths: Vec::new(),
     except: Vec::new(),
     owners: GlobSet::empty(),
@@ -57,6 +62,7 @@ fn read(text: &str) -> Vec<Store> {
         .map(|entry| Store {
             id: entry.id,
             title: entry.title,
+            prints: entry.prints,
             paths: entry.paths,
             except: entry.except,
             owners: crate::commands::globs(&entry.owners),

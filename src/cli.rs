@@ -19,6 +19,30 @@ pub struct Cli {
 pub enum Command {
     /// Run a command under watch and judge what it did
     Run(Run),
+    /// Start recording the caller's process tree in the background; returns when it really watches
+    Start(Start),
+    /// Give a live session its policy, once
+    Load {
+        #[arg(long, value_name = "ID")]
+        session: Option<String>,
+        #[arg(long, value_name = "FILE")]
+        policy: PathBuf,
+    },
+    /// Say whether a session is watching, since when, and what it recorded
+    Status {
+        #[arg(long, value_name = "ID")]
+        session: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Stop a session, judge its record, write the reports and set the exit status
+    Finish {
+        #[arg(long, value_name = "ID")]
+        session: Option<String>,
+        /// Where the reports go [default: what `start` was given]
+        #[arg(long, value_name = "DIR")]
+        report_dir: Option<PathBuf>,
+    },
     /// Judge a recorded run again: same engine, no root, no kernel
     Replay(Replay),
     /// Work with policy files
@@ -46,6 +70,18 @@ pub struct Run {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    pub judging: Judging,
+    /// What to do besides reporting
+    #[arg(long, value_enum)]
+    pub mode: Option<ModeArgument>,
+    /// Which sensor to use
+    #[arg(long, value_enum, default_value_t = SensorArgument::Auto)]
+    pub sensor: SensorArgument,
 }
 
 #[derive(Debug, Args)]

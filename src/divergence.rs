@@ -100,8 +100,12 @@ pub struct Identity<'a> {
     pub tool: Option<&'static Tool>,
     /// The arguments behind the program's own name.
     pub arguments: &'a [String],
-    /// For an interpreter: the program it runs.
+    /// For an interpreter: the program it runs; with `-m` the module's name.
     pub script: Option<&'a str>,
+    /// `-m NAME`: which file that is depends on the working folder, so only the text can vouch for it.
+    pub is_module: bool,
+    /// Those of the names that the job can't have made up.
+    pub trusted_names: Vec<&'a str>,
 }
 
 impl Identity<'_> {
@@ -127,13 +131,14 @@ pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage
     let program = launch.program();
     let executable = basename(&launch.executable.path);
     let (mut arguments, mut script) = (launch.arguments.get(1..).unwrap_or_default(), None);
+    let mut is_module = false;
     // With a `#!` file the kernel puts the interpreter's words first.
     if let Some(file) = &launch.script {
         let at = arguments.iter().position(|argument| basename(argument) == basename(&file.path));
         arguments = at.and_then(|at| arguments.get(at + 1..)).unwrap_or_default();
         script = Some(file.path.as_str());
     } else if is_interpreter(executable) {
-        (script, arguments) = interpreted(arguments);
+        (script, arguments, is_module) = interpreted(executable, arguments);
     }
     let places_tools = |path: &str, changed: Option<Timestamp>| {
         !path.starts_with(&format!("{}/", context.job.workspace))
@@ -141,18 +146,25 @@ pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage
             && !lineage.has_written(path)
             && changed.is_none_or(|changed| changed < context.started)
     };
-    let script_is_tool = script.is_some_and(|path| places_tools(&absolute(path, launch), program.changed));
+    let script_is_tool =
+        script.is_some_and(|path| is_module || places_tools(&absolute(path, launch), program.changed));
     if let Some(script) = script {
         names.push(basename(script));
     }
-    // A link in a system folder is a name the system gave: /usr/bin/cc.
+    // A link in a system folder is a name the system gave: /usr/bin/cc. A link elsewhere is anybody's.
     let requested = basename(&launch.requested);
+    let is_system_name = is_system_folder(&launch.requested) && !lineage.has_written(&launch.requested);
     if script.is_none() && !requested.is_empty() {
         names.push(requested);
     }
     names.push(basename(&program.path));
     names.push(executable);
     names.dedup();
+    let is_made_up = |name: &&str| {
+        (*name == requested && !is_system_name && *name != basename(&program.path) && *name != executable)
+            || (script.is_some_and(|script| basename(script) == *name) && !script_is_tool)
+    };
+    let trusted_names = names.iter().copied().filter(|name| !is_made_up(name)).collect();
     let is_placed = places_tools(&launch.executable.path, launch.executable.changed);
     let tool = match script {
         Some(script) if script_is_tool && is_placed => {
@@ -160,23 +172,27 @@ pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage
         }
         Some(_) if is_placed => commands::tool(executable),
         None if is_placed => {
-            let by_request = (!is_interpreter(requested) && places_tools(&launch.requested, None))
-                .then(|| commands::tool(requested))
-                .flatten();
+            let by_request =
+                (!is_interpreter(requested) && is_system_name).then(|| commands::tool(requested)).flatten();
             by_request.or_else(|| commands::tool(executable))
         }
         _ => None,
     };
-    Identity { names, tool, arguments, script }
+    Identity { names, tool, arguments, script, is_module, trusted_names }
 }
 
-/// A script's path as the process sees it; a module's name (`-m pip`) stays a name.
+/// A script's path as the process sees it.
 fn absolute(script: &str, launch: &Launch) -> String {
-    if script.starts_with('/') || !script.contains(['/', '.']) {
+    if script.starts_with('/') {
         script.to_owned()
     } else {
         crate::event::normal_path(&format!("{}/{script}", launch.directory))
     }
+}
+
+/// Folders whose links the system's packages make.
+fn is_system_folder(path: &str) -> bool {
+    ["/usr/", "/bin/", "/sbin/", "/opt/", "/snap/"].iter().any(|folder| path.starts_with(folder))
 }
 
 fn is_interpreter(name: &str) -> bool {
@@ -190,25 +206,62 @@ fn is_version(rest: &str) -> bool {
     rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
 }
 
-/// The program an interpreter was told to run and that program's arguments.
-fn interpreted(arguments: &[String]) -> (Option<&str>, &[String]) {
+/// The program an interpreter was told to run, that program's arguments, and whether it is a module.
+///
+/// Any option we don't know for harmless may bring code of its own or take the next word as its
+/// value, so that what follows no longer tells what this process is.
+fn interpreted<'a>(interpreter: &str, arguments: &'a [String]) -> (Option<&'a str>, &'a [String], bool) {
+    let unknown = (None, [].as_slice(), false);
     let mut at = 0;
     while let Some(argument) = arguments.get(at) {
+        let rest = arguments.get(at + 1..).unwrap_or_default();
         match argument.as_str() {
-            "-m" => {
-                let module = arguments.get(at + 1).map(String::as_str);
-                return (module, arguments.get(at + 2..).unwrap_or_default());
+            "-m" if interpreter.starts_with("python") || interpreter.starts_with("pypy") => {
+                let module = rest.first().map(String::as_str);
+                return (module, rest.get(1..).unwrap_or_default(), true);
             }
-            // Code from elsewhere runs too, so the script no longer tells what this is.
-            "-c" | "-e" | "-p" | "-r" | "--eval" | "--print" | "--require" | "--import" | "--loader"
-            | "-x" => {
-                return (None, &[]);
+            "-o" | "+o" if is_shell(interpreter) => at += 2,
+            option if option.starts_with('-') && option.len() > 1 => {
+                if !is_harmless(interpreter, option) {
+                    return unknown;
+                }
+                at += 1;
             }
-            option if option.starts_with('-') && option.len() > 1 => at += 1,
-            script => return (Some(script), arguments.get(at + 1..).unwrap_or_default()),
+            script => return (Some(script), rest, false),
         }
     }
-    (None, &[])
+    unknown
+}
+
+/// Options that neither bring code nor take a word.
+fn is_harmless(interpreter: &str, option: &str) -> bool {
+    let letters = |known: &str| {
+        !option.starts_with("--") && option.bytes().skip(1).all(|letter| known.as_bytes().contains(&letter))
+    };
+    if is_shell(interpreter) {
+        return letters("eux") || matches!(option, "--noprofile" | "--norc" | "--posix");
+    }
+    if interpreter.starts_with("python") || interpreter.starts_with("pypy") {
+        return letters("uBEsSIOqvb");
+    }
+    if interpreter.starts_with("node") {
+        let name = option.split('=').next().unwrap_or(option);
+        return matches!(
+            name,
+            "--no-warnings"
+                | "--no-deprecation"
+                | "--enable-source-maps"
+                | "--experimental-vm-modules"
+                | "--trace-warnings"
+                | "--trace-deprecation"
+                | "--no-experimental-fetch"
+                | "--expose-gc"
+        ) || (name.starts_with("--max-") && option.contains('='));
+    }
+    if interpreter.starts_with("perl") || interpreter.starts_with("ruby") {
+        return letters("wTU");
+    }
+    interpreter.starts_with("java") && (option.starts_with("-X") || option.starts_with("-D"))
 }
 
 /// What a launch makes of a process.
@@ -237,7 +290,9 @@ pub fn place(
 ) -> Placement {
     let identity = identify(launch, context, lineage);
     let name = identity.names.first().copied().unwrap_or_default();
-    let own_tool = identity.tool.map(|tool| tool.id);
+    // A module's name says nothing unless the step's own text has it.
+    let vouched = identity.tool.filter(|_| !identity.is_module || process.standing == Standing::Text);
+    let own_tool = vouched.map(|tool| tool.id);
     let placement =
         |standing| Placement { standing, tool: own_tool, command: None, new_strand: false, effect: false };
     let is_step_root = process.parent.is_none_or(|parent| lineage.get(parent).is_none()) && !process.launched;
@@ -295,7 +350,7 @@ pub fn place(
 
 /// Project code stays project code, but a known tool that it calls is that tool.
 fn recipe(identity: &Identity<'_>, placement: impl Fn(Standing) -> Placement) -> Placement {
-    match identity.tool {
+    match identity.tool.filter(|_| !identity.is_module) {
         Some(tool) if !matches!(tool.id, "interpreters" | "shells" | "tests" | "make") => {
             placement(Standing::Tool)
         }
@@ -380,6 +435,16 @@ pub fn explain(
                     return Explanation::Derived(format!("a host that {} is set up to use", tool.id));
                 }
             }
+            // A client that took what isn't its own no longer chooses on our behalf: a plug-in or a
+            // preloaded library may be at work inside it.
+            let is_tainted = lineage
+                .strand(process.key)
+                .reads
+                .iter()
+                .any(|read| !read.by_owner && read.process == process.key);
+            if is_tainted {
+                return undeclared();
+            }
             match (&process.standing, tool.map(|tool| tool.network)) {
                 (Standing::Command | Standing::Tool | Standing::Helper, Some(Network::Client)) => {
                     Explanation::Derived(format!("chosen by {} itself", process.name))
@@ -443,14 +508,6 @@ pub fn owns(process: &Process, store: &Store, context: &Context<'_>, lineage: &L
         return false;
     }
     let identity = identify(launch, context, lineage);
-    let program = launch.program();
-    identity.names.iter().any(|name| {
-        let by_script =
-            identity.script.filter(|script| basename(script) == *name && program.path != **script);
-        store.is_owned_by(name)
-            && by_script.is_none_or(|script| {
-                let script = absolute(script, launch);
-                !script.starts_with(&format!("{}/", context.job.workspace)) && !lineage.has_written(&script)
-            })
-    })
+    let is_vouched = !identity.is_module || process.standing == Standing::Command;
+    is_vouched && identity.trusted_names.iter().any(|name| store.is_owned_by(name))
 }

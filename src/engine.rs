@@ -32,6 +32,8 @@ pub enum Input {
     Declaration(Declaration),
     Fact(Fact),
     Event(Event),
+    /// The sidecar is alive; one every few seconds.
+    Heartbeat(Heartbeat),
     /// The job is over.
     End(End),
 }
@@ -52,6 +54,16 @@ pub struct Start {
     pub sight: Sight,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    pub time: Timestamp,
+}
+
+/// Beats come every [`HEARTBEAT_NS`]; a longer silence than this is told.
+const LONGEST_SILENCE_NS: u64 = 3 * HEARTBEAT_NS;
+/// How often a sidecar says that it is alive.
+pub const HEARTBEAT_NS: u64 = 5_000_000_000;
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     pub time: Timestamp,
@@ -60,6 +72,9 @@ pub struct End {
     pub signal: Option<u8>,
     /// False when the sensor was not watching at the end.
     pub watching: bool,
+    /// Pid of the `finish` that ended a session: it lies in the job and is not part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<u32>,
 }
 
 /// What the caller decides beside the policy; the command line beats the file.
@@ -92,6 +107,11 @@ pub struct Engine {
     groups: BTreeMap<GroupKey, Group>,
     lost: BTreeMap<Plane, (u64, Timestamp, u64)>,
     unattributed: u64,
+    /// Processes that were there before the guard, and may well outlive it.
+    running: BTreeSet<ProcessKey>,
+    beat: Timestamp,
+    /// Silences between beats: since when, and nanoseconds.
+    silences: Vec<(Timestamp, u64)>,
     last: Timestamp,
 }
 
@@ -186,6 +206,9 @@ impl Engine {
             groups: BTreeMap::new(),
             lost: BTreeMap::new(),
             unattributed: 0,
+            running: BTreeSet::new(),
+            beat: Timestamp::default(),
+            silences: Vec::new(),
             last: Timestamp::default(),
         }
     }
@@ -202,7 +225,8 @@ impl Engine {
                     self.intent.add(declaration, &start.job.home, &start.job.workspace);
                 }
             }
-            Input::Fact(fact) => self.fact(fact),
+            Input::Fact(fact) => self.fact(sequence, fact),
+            Input::Heartbeat(heartbeat) => self.heartbeat(*heartbeat),
             Input::Event(event) => {
                 self.last = self.last.max(event.time);
                 self.event(sequence, event);
@@ -214,7 +238,17 @@ impl Engine {
         }
     }
 
-    fn fact(&mut self, fact: &Fact) {
+    /// Whether code that nobody named is still running: recipes, scripts and what they left behind.
+    ///
+    /// A tool that the text calls may leave its daemon; that is how it works.
+    pub fn has_stragglers(&self) -> bool {
+        self.lineage.survivors().iter().any(|process| {
+            matches!(process.standing, Standing::Recipe | Standing::Script | Standing::Undeclared)
+                && !self.running.contains(&process.key)
+        })
+    }
+
+    fn fact(&mut self, sequence: u64, fact: &Fact) {
         match fact {
             Fact::Home { uid, path } => {
                 self.homes.insert(*uid, path.clone());
@@ -222,6 +256,19 @@ impl Engine {
             Fact::Resolver { address } => self.resolvers.push(*address),
             Fact::Registry { group, hosts, .. } => {
                 self.registries.entry(group.clone()).or_default().extend(hosts.iter().cloned());
+            }
+            Fact::Running(running) => {
+                let step = self.first_step();
+                let time = self.last;
+                let mut process = newcomer(running.process, step, Standing::Text, time, sequence);
+                process.parent = running.parent;
+                self.running.insert(running.process);
+                if let Some(launch) = &running.launch {
+                    process.name = basename(&launch.executable.path).into();
+                    process.launch = Some(Arc::new(launch.clone()));
+                    process.launched = true;
+                }
+                self.lineage.insert(process);
             }
             Fact::Credential { file } => {
                 if file.inode != 0 {
@@ -266,6 +313,7 @@ impl Engine {
             Activity::Open { file, access } => self.open(sequence, event, file, *access, &start),
             Activity::Rename { from, to } => {
                 self.lineage.wrote(&to.path);
+                self.lineage.moved(&from.path, &to.path);
                 self.read(sequence, event, from, &start);
                 self.write(sequence, event, from, &start);
                 self.write(sequence, event, to, &start);
@@ -284,7 +332,7 @@ impl Engine {
             if let Activity::Fork { child } = &event.activity
                 && self.lineage.get(*child).is_none()
             {
-                let step = start.job.steps.first().map_or_else(StepKey::local, |step| step.key.clone());
+                let step = self.first_step();
                 self.lineage.insert(newcomer(*child, step, Standing::Text, event.time, sequence));
             }
         } else if self.lineage.get(event.actor).is_none() {
@@ -292,6 +340,21 @@ impl Engine {
             let step = StepKey::unattributed();
             self.lineage.insert(newcomer(event.actor, step, Standing::Recipe, event.time, sequence));
         }
+    }
+
+    fn first_step(&self) -> StepKey {
+        let step = self.start.as_ref().and_then(|start| start.job.steps.first());
+        step.map_or_else(StepKey::local, |step| step.key.clone())
+    }
+
+    /// A sidecar that was stopped and let go again shows as silence between two beats.
+    fn heartbeat(&mut self, heartbeat: Heartbeat) {
+        let silence = heartbeat.time.0.saturating_sub(self.beat.0);
+        if self.beat.0 != 0 && silence > LONGEST_SILENCE_NS {
+            self.silences.push((self.beat, silence));
+        }
+        self.beat = heartbeat.time;
+        self.last = self.last.max(heartbeat.time);
     }
 
     fn tally(&mut self, event: &Event) {
@@ -433,10 +496,13 @@ impl Engine {
         let path = self.objects.get(&(file.device, file.inode)).unwrap_or(&file.path).clone();
         let ruling = self.judge_file(event.actor, Verb::Read, &path);
         let store = self.catalogue.as_ref().and_then(|catalogue| catalogue.credential(&path));
+        if store.is_none() {
+            self.read_copy(sequence, event, &path, start);
+        }
         let Some(process) = self.lineage.get(event.actor) else { return };
         let Some(context) = self.context(start) else { return };
         let Some(store) = store else {
-            if let Some(hit) = policy_hit(&ruling, process, &path, "read", &detections::FILE) {
+            if let Some(hit) = policy_hit(&ruling, process, &process.name, &path, "read", &detections::FILE) {
                 self.record(sequence, event.time, vec![hit], None);
             }
             return;
@@ -456,12 +522,44 @@ impl Engine {
                 store: &store.id,
                 title: &store.title,
                 by_owner,
+                is_printable: store.prints,
             });
+        }
+    }
+
+    /// Opening what was written after a credential was taken counts as taking it again.
+    fn read_copy(&mut self, sequence: u64, event: &Event, path: &str, start: &Start) {
+        let Some(original) = self.lineage.copy(path).cloned() else { return };
+        let is_same_strand = |process: &Process| {
+            self.lineage.get(original.process).is_some_and(|reader| reader.strand == process.strand)
+        };
+        // Inside its own strand the original read already counts.
+        if self.lineage.get(event.actor).is_none_or(is_same_strand) {
+            return;
+        }
+        let Some(store) =
+            self.catalogue.as_ref().and_then(|catalogue| catalogue.credential(&original.object))
+        else {
+            return;
+        };
+        let Some(context) = self.context(start) else { return };
+        let effect = Effect::Read { path: original.object.clone(), store, by_owner: false };
+        let explanation = self.explain(event.actor, &effect, &[], &Ruling::Unrestricted, &context);
+        if !explanation.is_undeclared() {
+            return;
+        }
+        // Here the connection came first; else the original read is told when one comes.
+        if !self.lineage.strand(event.actor).contacts.is_empty() {
+            self.act(sequence, event, &effect, &explanation, &Ruling::Unrestricted);
+        }
+        if let Some(strand) = self.lineage.strand_mut(event.actor) {
+            strand.read(original);
         }
     }
 
     fn write(&mut self, sequence: u64, event: &Event, file: &File, start: &Start) {
         let path = &file.path;
+        self.lineage.copied(event.actor, path);
         let ruling = self.judge_file(event.actor, Verb::Write, path);
         let store = self.catalogue.as_ref().and_then(|catalogue| catalogue.persistence(path));
         let Some(context) = self.context(start) else { return };
@@ -496,6 +594,7 @@ impl Engine {
         let effect = Effect::Connect { object: object.clone(), address: to, transport };
         let explanation = self.explain(event.actor, &effect, &names, &ruling, &context);
         self.act(sequence, event, &effect, &explanation, &ruling);
+        self.lineage.contacted(event.actor);
         let tally = self.steps.entry(step).or_default();
         tally.destinations.insert((object.clone(), program), explanation.reason().map(ToOwned::to_owned));
         if explanation.reason().is_some() {
@@ -512,6 +611,7 @@ impl Engine {
                 store: "",
                 title: "",
                 by_owner: false,
+                is_printable: false,
             });
         }
     }
@@ -581,7 +681,13 @@ impl Engine {
             Effect::Write { path, .. } => (path, "wrote", &detections::FILE),
             Effect::Connect { object, .. } => (object, "connected to", &detections::EGRESS),
         };
-        hits.extend(policy_hit(ruling, process, object, verb, rule));
+        let doer = match effect {
+            Effect::Launch { .. } => {
+                process.parent.and_then(|parent| self.lineage.get(parent)).unwrap_or(process)
+            }
+            _ => process,
+        };
+        hits.extend(policy_hit(ruling, process, &doer.name, object, verb, rule));
         if !hits.is_empty() {
             let declared = match ruling {
                 Ruling::Denied(rule) | Ruling::Unlisted(Some(rule)) => {
@@ -693,6 +799,7 @@ fn newcomer(key: ProcessKey, step: StepKey, standing: Standing, time: Timestamp,
         started: time,
         evidence: sequence,
         launched: false,
+        has_contacted: false,
         judged: false,
         ended: false,
     }
@@ -702,11 +809,13 @@ fn newcomer(key: ProcessKey, step: StepKey, standing: Standing, time: Timestamp,
 fn policy_hit(
     ruling: &Ruling,
     process: &Process,
+    // Who did it, as the sentence names it: for a launch the process that started it.
+    doer: &str,
     object: &str,
     verb: &str,
     rule: &'static detections::Detection,
 ) -> Option<Hit> {
-    let who = &process.name;
+    let who = doer;
     let shown = if verb == "started" { basename(object) } else { object };
     let (severity, title) = match ruling {
         Ruling::Denied(denied) => {

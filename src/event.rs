@@ -224,8 +224,19 @@ pub enum Fact {
     Resolver { address: IpAddr },
     /// Hosts a package client is configured to use, and the file that says so.
     Registry { group: String, hosts: Vec<String>, source: String },
+    /// A process of the job that was there before the guard.
+    Running(Running),
     /// A credential file that was there at the start, as an object.
     Credential { file: File },
+}
+
+/// A process of the job that was there before the guard: what can still be known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    pub process: ProcessKey,
+    /// `None` for the root of the tree.
+    pub parent: Option<ProcessKey>,
+    pub launch: Option<Launch>,
 }
 
 /// How well a plane was watched.

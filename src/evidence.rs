@@ -58,6 +58,15 @@ impl<W: Write> Writer<W> {
         Ok(seq)
     }
 
+    /// How many records there are.
+    pub fn count(&self) -> u64 {
+        self.next
+    }
+
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Gives the output back, flushed.
     pub fn finish(mut self) -> io::Result<W> {
         self.out.flush()?;

@@ -29,9 +29,11 @@ pub mod redact;
 pub mod reports;
 pub mod runners;
 pub mod sensors;
+pub mod session;
 
 pub mod cli;
 pub mod run;
+pub mod sidecar;
 
 #[cfg(test)]
 mod trace;

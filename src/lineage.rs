@@ -32,6 +32,7 @@ pub enum Standing {
 
 /// One process.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts about one process")]
 pub struct Process {
     pub key: ProcessKey,
     pub parent: Option<ProcessKey>,
@@ -52,6 +53,8 @@ pub struct Process {
     pub evidence: u64,
     /// False between fork and the first launch of its own.
     pub launched: bool,
+    /// It, or a helper of the same tool, has talked to somebody.
+    pub has_contacted: bool,
     /// The policy's `run` list has had its say here or above.
     pub judged: bool,
     pub ended: bool,
@@ -84,6 +87,8 @@ pub struct Touch {
     pub title: &'static str,
     /// The program uses this store as part of its work; only its own process is marked.
     pub by_owner: bool,
+    /// The store's own program can print it.
+    pub is_printable: bool,
 }
 
 /// What the processes below one declared command have done that matters later.
@@ -119,6 +124,8 @@ impl Strand {
 pub struct Lineage {
     processes: HashMap<ProcessKey, Process>,
     strands: HashMap<ProcessKey, Strand>,
+    /// Hashes of the paths written after a credential was taken, and what was taken.
+    copies: HashMap<u64, Touch>,
     /// Hashes of the paths that the job made or changed, to know tools it put there itself.
     written: HashSet<u64>,
 }
@@ -151,6 +158,7 @@ impl Lineage {
         process.parent = Some(parent);
         process.started = time;
         process.launched = false;
+        process.has_contacted = false;
         process.ended = false;
         self.processes.insert(child, process);
         self.processes.get(&child)
@@ -210,6 +218,65 @@ impl Lineage {
             shown = image;
         }
         chain
+    }
+
+    /// Notes a file that may hold a credential now: its writer, a sibling or a parent took one.
+    pub fn copied(&mut self, writer: ProcessKey, path: &str) {
+        const MOST: usize = 4096;
+        let Some(process) = self.get(writer) else { return };
+        let Some(strand) = self.strands.get(&process.strand) else { return };
+        let is_near = |reader: ProcessKey| {
+            let reader_parent = self.get(reader).and_then(|reader| reader.parent);
+            reader == writer
+                || (process.parent.is_some() && process.parent == reader_parent)
+                || self.is_at_or_below(reader, writer)
+                || self.is_at_or_below(writer, reader)
+        };
+        let taken = strand.reads.iter().find(|read| !read.by_owner && is_near(read.process)).cloned();
+        if let Some(taken) = taken
+            && self.copies.len() < MOST
+        {
+            self.copies.insert(hash(path), taken);
+        }
+    }
+
+    /// What a file may hold a copy of.
+    pub fn copy(&self, path: &str) -> Option<&Touch> {
+        if self.copies.is_empty() { None } else { self.copies.get(&hash(path)) }
+    }
+
+    pub fn moved(&mut self, from: &str, to: &str) {
+        if let Some(taken) = self.copies.remove(&hash(from)) {
+            self.copies.insert(hash(to), taken);
+        }
+    }
+
+    /// Notes that a process talked to somebody, and with it the tool it works for.
+    pub fn contacted(&mut self, key: ProcessKey) {
+        let tool: Vec<ProcessKey> = self.tool_chain(key).collect();
+        for key in tool {
+            if let Some(process) = self.processes.get_mut(&key) {
+                process.has_contacted = true;
+            }
+        }
+    }
+
+    /// Whether the tool that a process is part of has talked to somebody.
+    pub fn has_contacted(&self, key: ProcessKey) -> bool {
+        self.tool_chain(key).any(|key| self.get(key).is_some_and(|process| process.has_contacted))
+    }
+
+    /// A process and those of its ancestors that are the same tool at work: git-remote-https, git.
+    fn tool_chain(&self, key: ProcessKey) -> impl Iterator<Item = ProcessKey> {
+        let own = self.get(key);
+        let tool = own.and_then(|process| process.tool);
+        let is_helper = own.is_some_and(|process| process.standing == Standing::Helper);
+        let above = self
+            .ancestors(key)
+            .take_while(move |process| is_helper || (tool.is_some() && process.tool == tool))
+            .map(|process| process.key)
+            .take(8);
+        std::iter::once(key).chain(above)
     }
 
     pub fn wrote(&mut self, path: &str) {

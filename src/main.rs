@@ -1,12 +1,18 @@
 //! Parses arguments, calls [`edamame_guard::run`], turns its result into an exit status.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use edamame_guard::{cli, run};
+use edamame_guard::{cli, run, sidecar};
 
 fn main() -> ExitCode {
-    match run::main(cli::Cli::parse()) {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let result = match arguments.split_first() {
+        Some((word, arguments)) if word == sidecar::RECORD => sidecar::record(arguments),
+        _ => run::main(cli::Cli::parse()),
+    };
+    match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("{}", error.for_people());

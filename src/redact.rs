@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::engine::Input;
-use crate::event::{Activity, File, Launch};
+use crate::event::{Activity, Fact, File, Launch};
 use crate::intent::Text;
 
 const MASK: &str = "***";
@@ -149,7 +149,12 @@ impl Redactor {
                     self.text(&mut step.name);
                 }
             }
-            Input::Fact(_) | Input::End(_) => {}
+            Input::Fact(Fact::Running(running)) => {
+                if let Some(launch) = &mut running.launch {
+                    self.launch(launch);
+                }
+            }
+            Input::Fact(_) | Input::Heartbeat(_) | Input::End(_) => {}
         }
     }
 }

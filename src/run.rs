@@ -23,16 +23,20 @@ use crate::reports::{Directory, terminal};
 use crate::runners;
 use crate::sensors::Sensor;
 use crate::sensors::ebpf::{Ebpf, Options, SensorError};
+use crate::sidecar::{self, Wanted};
 
 /// The default report directory of `run`.
 const REPORT_DIR: &str = "edamame-guard-report";
 /// Where a repository keeps its policy.
-const POLICY_FILE: &str = ".github/guard.yml";
+pub(crate) const POLICY_FILE: &str = ".github/guard.yml";
 /// Variables kept at exec: they name the step or the agent, and hold no secret.
 const ENVIRONMENT: &[&str] =
     &["GITHUB_ACTION", "GITHUB_OUTPUT", "GITHUB_JOB", "CI_JOB_ID", "npm_lifecycle_event"];
 /// How often the sensor's queue is emptied.
-const TICK: Duration = Duration::from_millis(20);
+pub(crate) const TICK: Duration = Duration::from_millis(20);
+
+/// How long to wait for processes that outlive the command and that nobody named.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Why the guard could not do its work.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +63,12 @@ pub enum Error {
     Recording { path: PathBuf, source: io::Error },
     #[error("the recording `{path}` cannot be trusted: {source}", path = path.display())]
     Evidence { path: PathBuf, source: BadRecord },
+    #[error("the recorder did not start: {0}")]
+    Recorder(String),
+    #[error("the recorder is gone or does not answer: {0}")]
+    NotWatching(io::Error),
+    #[error("{0}")]
+    Refused(String),
     #[error("cannot run `{program}`: {source}")]
     Command { program: String, source: io::Error },
 }
@@ -101,6 +111,17 @@ impl Error {
 pub fn main(cli: Cli) -> Result<u8, Error> {
     match cli.command {
         Command::Run(run) => self::run(&run),
+        Command::Start(start) => {
+            refuse(start.mode, start.sensor)?;
+            sidecar::start(&Wanted {
+                policy: start.judging.policy,
+                fail_on: start.judging.fail_on,
+                report_dir: start.judging.report_dir.unwrap_or_else(|| PathBuf::from(REPORT_DIR)),
+            })
+        }
+        Command::Load { session, policy } => sidecar::load(session.as_deref(), &policy),
+        Command::Status { session, json } => sidecar::status(session.as_deref(), json),
+        Command::Finish { session, report_dir } => sidecar::finish(session.as_deref(), report_dir.as_deref()),
         Command::Replay(replay) => self::replay(&replay),
         Command::Policy(PolicyCommand::Check { file }) => check(&file),
         Command::Rules { id } => rules(id.as_deref()),
@@ -108,24 +129,33 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
     }
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     // A closed pipe (`| head`) is the reader's choice, not an error of ours.
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
+pub(crate) fn sensor_options() -> Options {
+    Options { environment: ENVIRONMENT.iter().map(|name| (*name).to_owned()).collect(), ..Options::default() }
+}
+
 // --- policy -----------------------------------------------------------------------------------
 
-fn load_policy(path: &Path) -> Result<Policy, Error> {
+pub(crate) fn load_policy(path: &Path) -> Result<Policy, Error> {
+    load_policy_as(path, &path.to_string_lossy())
+}
+
+/// Reads a policy whose text lies at `path` but came from `origin`.
+pub(crate) fn load_policy_as(path: &Path, origin: &str) -> Result<Policy, Error> {
     const LARGEST: u64 = 1 << 20;
     let failed = |source| Error::PolicyFile { path: path.to_owned(), source };
     let mut text = String::new();
     File::open(path).map_err(failed)?.take(LARGEST).read_to_string(&mut text).map_err(failed)?;
-    Policy::parse(&text, &path.to_string_lossy()).map_err(Error::Policy)
+    Policy::parse(&text, origin).map_err(Error::Policy)
 }
 
 fn check(file: &Path) -> Result<u8, Error> {
@@ -181,10 +211,16 @@ impl Tape {
     }
 }
 
-fn run(run: &Run) -> Result<u8, Error> {
-    if matches!(run.sensor, SensorArgument::Seccomp | SensorArgument::Procfs) {
+/// What is asked for and not there yet is refused, never replaced in silence.
+fn refuse(mode: Option<ModeArgument>, sensor: SensorArgument) -> Result<(), Error> {
+    if matches!(sensor, SensorArgument::Seccomp | SensorArgument::Procfs) {
         return Err(Error::Usage("this sensor is not available yet: use `--sensor ebpf`".to_owned()));
     }
+    if mode == Some(ModeArgument::Block) { Err(Error::Block) } else { Ok(()) }
+}
+
+fn run(run: &Run) -> Result<u8, Error> {
+    refuse(run.mode, run.sensor)?;
     let directory = std::env::current_dir()
         .map_err(|source| Error::Host { what: "the working folder".to_owned(), source })?;
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
@@ -225,11 +261,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     };
 
     let facts = runners::facts(&job);
-    let options = Options {
-        environment: ENVIRONMENT.iter().map(|name| (*name).to_owned()).collect(),
-        ..Options::default()
-    };
-    let mut sensor = Ebpf::start(&options)?;
+    let mut sensor = Ebpf::start(&sensor_options())?;
     tape.take(Input::Start(Start {
         schema: evidence::SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -259,6 +291,7 @@ fn run(run: &Run) -> Result<u8, Error> {
         command: status.code().and_then(|code| u8::try_from(code).ok()),
         signal: status.signal().and_then(|signal| u8::try_from(signal).ok()),
         watching: sensor.is_watching() && tape.failure.is_none(),
+        client: None,
     }));
     drop(sensor);
 
@@ -300,7 +333,11 @@ async fn watch(command: &[OsString], sensor: &mut Ebpf, tape: &mut Tape) -> Resu
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            status = child.wait() => return status.map_err(failed),
+            status = child.wait() => {
+                let status = status.map_err(failed)?;
+                linger(sensor, tape).await;
+                return Ok(status);
+            }
             _ = tick.tick() => {
                 for event in sensor.drain(false) {
                     tape.take(Input::Event(event));
@@ -313,6 +350,23 @@ async fn watch(command: &[OsString], sensor: &mut Ebpf, tape: &mut Tape) -> Resu
                     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
                 }
             }
+        }
+    }
+}
+
+/// Goes on watching for a moment when code that nobody named outlives the command.
+async fn linger(sensor: &mut Ebpf, tape: &mut Tape) {
+    let began = tokio::time::Instant::now();
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tick.tick().await;
+        for event in sensor.drain(false) {
+            tape.take(Input::Event(event));
+        }
+        // Two ticks at least: what the sensor holds back may be the last exits.
+        let waited = began.elapsed();
+        if waited >= LINGER || (waited >= 2 * TICK && !tape.engine.has_stragglers()) {
+            return;
         }
     }
 }
@@ -335,7 +389,7 @@ fn final_status(report: &Report, status: ExitStatus) -> u8 {
     }
 }
 
-fn show(report: &Report, report_dir: Option<&Path>) {
+pub(crate) fn show(report: &Report, report_dir: Option<&Path>) {
     let error = io::stderr();
     let colour = error.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(100);
@@ -369,6 +423,17 @@ fn replay(replay: &Replay) -> Result<u8, Error> {
     }
     show(&report, replay.judging.report_dir.as_deref());
     Ok(report.exit.guard)
+}
+
+/// Judges as much of a recording as can be trusted, and says where it ends early.
+pub fn judge_what_is_left(
+    recording: impl io::BufRead,
+    policy: Policy,
+    fail_on: Option<FailOn>,
+) -> (Report, Option<BadRecord>) {
+    let mut engine = Engine::new(policy, Settings { fail_on });
+    let flaw = evidence::read(recording, |sequence, input| engine.accept(sequence, &input)).err();
+    (engine.finish(), flaw)
 }
 
 /// Judges a recording: the same path a live job takes. `fail_on` beats the recorded one.

@@ -118,6 +118,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         command: Some(0),
         signal: None,
         watching: true,
+        client: None,
     }));
     inputs
 }

@@ -20,7 +20,7 @@
 //! What travelled inside the connection is not seen; the order and the lineage are. A credential
 //! kept in an environment variable is not a file and is not covered by this rule.
 
-use super::{Act, Detection, Hit, carried, named, sureness};
+use super::{Act, Detection, Hit, carried, could_carry, named, sureness};
 use crate::divergence::{Effect, Explanation};
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
 use crate::lineage::Touch;
@@ -46,7 +46,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     }
     let strand = act.lineage.strand(act.process.key);
     match act.effect {
-        Effect::Connect { object, .. } => carried(strand, act.process.key)
+        Effect::Connect { object, .. } => carried(strand, act)
             .into_iter()
             .map(|read| joined(act, read, act.process.key, object, act.sequence))
             .collect(),
@@ -59,12 +59,13 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
                 store: &store.id,
                 title: &store.title,
                 by_owner: false,
+                is_printable: store.prints,
             };
             // A connection that was open before the read can carry it just as well.
             let mut hits: Vec<Hit> = strand
                 .contacts
                 .iter()
-                .filter(|contact| act.lineage.is_at_or_below(act.process.key, contact.process))
+                .filter(|contact| could_carry(act, contact.process))
                 .take(1)
                 .map(|contact| joined(act, &read, contact.process, &contact.object, contact.sequence))
                 .collect();
@@ -264,6 +265,122 @@ mod tests {
              5 connect 203.0.113.10:443
              4 connect 203.0.113.20:443",
             &["egress-undeclared divergence low downloads.example:443"],
+        );
+    }
+
+    const JOINED: &[&str] = &[
+        "!cred-file-access attack high /home/u/.aws/credentials",
+        "!egress-undeclared attack high 203.0.113.7:443",
+    ];
+
+    #[test]
+    fn a_client_that_takes_what_is_not_its_own_chooses_no_more() {
+        // A plug-in, a preloaded library, NODE_OPTIONS: the code runs inside npm itself.
+        expect(
+            "npm ci\n",
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 connect 203.0.113.10:443
+             2 read ~/.aws/credentials
+             2 connect 203.0.113.10:443
+             2 connect 203.0.113.7:443",
+            JOINED,
+        );
+    }
+
+    #[test]
+    fn a_name_by_option_module_or_link_is_no_identity() {
+        for thief in [
+            "/usr/bin/python3.11 python3 -X aws thief.py",
+            "/usr/bin/python3.11 python3 -W pip thief.py",
+            "/usr/bin/python3.11 python3 -m aws",
+            "/usr/bin/python3.11 python3 aws",
+            "/usr/bin/python3.11 python3 -cimport\\ os /usr/bin/aws",
+            "/usr/bin/node node --require=./evil.js /usr/bin/aws",
+            "/usr/bin/bash bash -ec x /usr/bin/aws",
+            "/w/aws aws s3 ls",
+        ] {
+            expect(
+                "make all\n",
+                &format!(
+                    "1 > 2 launch /usr/bin/make make all
+                     2 > 3 launch {thief}
+                     3 read ~/.aws/credentials
+                     3 connect 203.0.113.7:443"
+                ),
+                JOINED,
+            );
+        }
+    }
+
+    #[test]
+    fn a_copy_is_followed_into_the_next_command() {
+        expect(
+            "npm ci\nnpm test\n",
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/cp cp x y
+             3 read ~/.aws/credentials
+             3 create /tmp/cache-1
+             2 exit
+             3 rename /tmp/cache-1 /w/.cache
+             1 > 4 launch /usr/bin/node node /usr/bin/npm test
+             4 > 5 launch /usr/bin/node node report.js
+             5 read /w/.cache
+             5 connect 203.0.113.7:443",
+            JOINED,
+        );
+        // The twin: the second command reads what the first one made of ordinary files.
+        expect(
+            "npm ci\nnpm test\n",
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/cp cp x y
+             3 read /w/x
+             3 create /w/y
+             1 > 4 launch /usr/bin/node node /usr/bin/npm test
+             4 > 5 launch /usr/bin/node node report.js
+             5 read /w/y",
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_sender_that_connected_first_and_waits_is_found() {
+        expect(
+            "make all\n",
+            "1 > 2 launch /usr/bin/make make all
+             2 > 3 launch /usr/bin/python3.11 python3 send.py
+             3 connect 203.0.113.7:443
+             2 > 4 launch /usr/bin/cat cat x
+             4 read ~/.aws/credentials",
+            JOINED,
+        );
+    }
+
+    #[test]
+    fn an_owner_that_prints_for_a_stranger_is_found_and_one_at_work_is_not() {
+        expect(
+            "make all\n",
+            "1 > 2 launch /usr/bin/make make all
+             2 > 3 launch /usr/bin/gh gh auth token
+             3 read ~/.config/gh/hosts.yml
+             2 > 4 launch /usr/bin/curl curl -d @- x
+             4 connect 203.0.113.7:443",
+            &[
+                "!cred-file-access attack high /home/u/.config/gh/hosts.yml",
+                "!egress-undeclared attack high 203.0.113.7:443",
+            ],
+        );
+        // git fetches with its credential, then the recipe downloads something else.
+        expect(
+            "make all\n",
+            "1 > 2 launch /usr/bin/make make all
+             2 > 3 launch /usr/bin/git git fetch
+             3 > 4 launch /usr/lib/git-core/git-remote-https git-remote-https origin
+             4 > 5 launch /usr/bin/git git credential-store get
+             5 read ~/.git-credentials
+             4 connect 203.0.113.10:443
+             2 > 6 launch /usr/bin/curl curl -O x
+             6 connect 203.0.113.20:443",
+            &["egress-undeclared divergence low 203.0.113.20:443"],
         );
     }
 }

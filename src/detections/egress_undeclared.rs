@@ -16,7 +16,7 @@
 //! ## Known limits
 //! Names come from the answers of name servers; with DNS over HTTPS only the address is known.
 
-use super::{Act, Detection, Hit, carried, named, sureness};
+use super::{Act, Detection, Hit, carried, could_carry, named, sureness};
 use crate::divergence::Effect;
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
 
@@ -47,7 +47,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     };
     match act.effect {
         Effect::Connect { object, .. } if act.explanation.reason().is_none() => {
-            if let Some(read) = carried(strand, act.process.key).first() {
+            if let Some(read) = carried(strand, act).first() {
                 let story = format!("after {} read {}", named(act.lineage, read.process), read.title);
                 let confidence = sureness(act, read.process, act.process.key);
                 return vec![hit(act.process.key, object, vec![read.sequence], confidence, story)];
@@ -74,7 +74,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         Effect::Read { store, .. } if act.explanation.reason().is_none() => strand
             .contacts
             .iter()
-            .filter(|contact| act.lineage.is_at_or_below(act.process.key, contact.process))
+            .filter(|contact| could_carry(act, contact.process))
             .map(|contact| {
                 let story = format!("before {} read {}", named(act.lineage, act.process.key), store.title);
                 let confidence = sureness(act, act.process.key, contact.process);

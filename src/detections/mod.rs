@@ -3,6 +3,7 @@
 //! A rule sees behaviour (lineage, objects, order), never names of scenarios.
 //! The `//!` comment that opens a rule's file is its page: `edamame-guard rules ID`.
 
+mod coverage_heartbeat;
 mod coverage_lineage;
 mod coverage_records;
 mod cred_file_access;
@@ -13,9 +14,10 @@ mod run_undeclared;
 use crate::divergence::{Act, Explanation};
 use crate::event::ProcessKey;
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
-use crate::lineage::{Lineage, Strand, Touch};
+use crate::lineage::{Lineage, Standing, Strand, Touch};
 
 /// The rules that the engine itself speaks for: the policy's three planes, and losses.
+pub use coverage_heartbeat::DETECTION as HEARTBEAT;
 pub use coverage_lineage::DETECTION as LINEAGE;
 pub use coverage_records::DETECTION as RECORDS;
 pub use egress_undeclared::DETECTION as EGRESS;
@@ -25,6 +27,7 @@ pub use run_undeclared::DETECTION as RUN;
 /// Every rule, by id.
 pub fn all() -> &'static [&'static Detection] {
     &[
+        &coverage_heartbeat::DETECTION,
         &coverage_lineage::DETECTION,
         &coverage_records::DETECTION,
         &cred_file_access::DETECTION,
@@ -80,12 +83,32 @@ fn nothing(_: &Act<'_>) -> Vec<Hit> {
     Vec::new()
 }
 
-/// The credentials of a strand that a contact by this process could carry away.
+/// The credentials of a strand that a contact by the acting process could carry away.
 ///
 /// What a program reads as part of its work counts against that process alone: npm reads its
-/// token in every install, and an honest installer below it may well download something.
-fn carried(strand: &Strand, by: ProcessKey) -> Vec<&Touch> {
-    strand.reads.iter().filter(|read| !read.by_owner || by == read.process).collect()
+/// token in every install, and an honest installer below it may well download something. It
+/// counts against its neighbours too when the program can print it and talked to nobody itself:
+/// `git credential fill | curl …`.
+fn carried<'a>(strand: &'a Strand, act: &Act<'_>) -> Vec<&'a Touch> {
+    let sender = act.process;
+    let is_handed_on = |read: &Touch| {
+        let Some(reader) = act.lineage.get(read.process) else { return false };
+        let is_near = reader.parent == sender.parent || act.lineage.is_at_or_below(reader.key, sender.key);
+        let is_named = matches!(reader.standing, Standing::Command | Standing::Helper | Standing::Text);
+        read.is_printable && is_near && !is_named && !act.lineage.has_contacted(reader.key)
+    };
+    strand
+        .reads
+        .iter()
+        .filter(|read| !read.by_owner || read.process == sender.key || is_handed_on(read))
+        .collect()
+}
+
+/// Whether a connection made earlier can carry what is read now: it belongs to the reader, to an
+/// ancestor, or to a process of the strand that is still there to be handed it.
+fn could_carry(act: &Act<'_>, contact: ProcessKey) -> bool {
+    act.lineage.is_at_or_below(act.process.key, contact)
+        || act.lineage.get(contact).is_some_and(|process| !process.ended)
 }
 
 /// How sure a join is: without a declaration, one program doing both may just be at its work.

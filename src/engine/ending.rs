@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{End, Engine, Start};
-use crate::detections;
+use crate::detections::{self, Detection};
 use crate::divergence;
 use crate::event::{Plane, ProcessKey, Reach, Sight, Timestamp, hex};
 use crate::finding::{
@@ -130,13 +130,22 @@ impl Engine {
         for (plane, (count, since, _)) in &self.lost {
             gaps.push(format!("{count} {plane} records were lost from {} on", since.rfc3339()));
         }
+        for (since, nanoseconds) in &self.silences {
+            gaps.push(format!(
+                "the guard was silent for {} seconds from {} on",
+                nanoseconds / 1_000_000_000,
+                since.rfc3339()
+            ));
+        }
         if self.unattributed > 0 {
             gaps.push(format!("{} processes could not be tied to a step", self.unattributed));
         }
-        let survivors = self.lineage.survivors();
+        let client = end.and_then(|end| end.client);
+        let mut survivors = self.lineage.survivors();
+        survivors.retain(|process| !self.running.contains(&process.key) && Some(process.key.pid) != client);
         if !survivors.is_empty() && end.is_some_and(|end| end.watching) {
             gaps.push(format!(
-                "{} processes outlived the command and were not watched after it: {}",
+                "{} processes outlived the job and were not watched after it: {}",
                 survivors.len(),
                 survivors.iter().take(5).map(|process| &*process.name).collect::<Vec<_>>().join(", ")
             ));
@@ -147,7 +156,10 @@ impl Engine {
         }
         let state = if !is_watching || sight.process == Reach::None {
             CoverageState::Blind
-        } else if lost_events > 0 || Plane::ALL.iter().any(|plane| sight.of(*plane) != Reach::Full) {
+        } else if lost_events > 0
+            || !self.silences.is_empty()
+            || Plane::ALL.iter().any(|plane| sight.of(*plane) != Reach::Full)
+        {
             CoverageState::Partial
         } else {
             CoverageState::Full
@@ -167,41 +179,22 @@ impl Engine {
         }
     }
 
-    /// Records lost during the run are findings; what a tier can't see never is.
+    /// Losses during the run are findings; what a sensor can't see anywhere never is.
     fn losses(&self) -> Vec<Finding> {
-        self.lost
-            .iter()
-            .map(|(plane, (count, since, sequence))| {
-                let rule = if *plane == Plane::Process { &detections::LINEAGE } else { &detections::RECORDS };
-                Finding {
-                    rule: rule.id,
-                    kind: Kind::Coverage,
-                    severity: rule.severity,
-                    confidence: rule.confidence,
-                    fails: false,
-                    title: format!("{count} {plane} records were lost, so what they showed was not compared"),
-                    step: StepKey::unattributed(),
-                    agent: None,
-                    tool_call: None,
-                    process: None,
-                    ancestry: Vec::new(),
-                    object: plane.to_string(),
-                    more_objects: Vec::new(),
-                    disposition: Disposition::Detected,
-                    declared: None,
-                    techniques: rule.techniques.to_vec(),
-                    references: Vec::new(),
-                    evidence: vec![*sequence],
-                    first_seen: *since,
-                    reported_at: *since,
-                    count: *count,
-                    location: None,
-                    fingerprint: String::new(),
-                    remedy: rule.remedy.to_owned(),
-                    silence: String::new(),
-                }
-            })
-            .collect()
+        let lost = self.lost.iter().map(|(plane, (count, since, sequence))| {
+            let rule = if *plane == Plane::Process { &detections::LINEAGE } else { &detections::RECORDS };
+            let title = format!("{count} {plane} records were lost, so what they showed was not compared");
+            Finding {
+                evidence: vec![*sequence],
+                count: *count,
+                ..coverage_finding(rule, title, plane.to_string(), *since)
+            }
+        });
+        let silences = self.silences.iter().map(|(since, nanoseconds)| {
+            let title = format!("the guard was silent for {} seconds", nanoseconds / 1_000_000_000);
+            coverage_finding(&detections::HEARTBEAT, title, "sidecar".to_owned(), *since)
+        });
+        lost.chain(silences).collect()
     }
 
     fn suppress(&self, findings: Vec<Finding>, start: &Start) -> (Vec<Finding>, Vec<Suppressed>) {
@@ -228,6 +221,36 @@ impl Engine {
             }
         }
         (kept, suppressed)
+    }
+}
+
+fn coverage_finding(rule: &Detection, title: String, object: String, since: Timestamp) -> Finding {
+    Finding {
+        rule: rule.id,
+        kind: Kind::Coverage,
+        severity: rule.severity,
+        confidence: rule.confidence,
+        fails: false,
+        title,
+        step: StepKey::unattributed(),
+        agent: None,
+        tool_call: None,
+        process: None,
+        ancestry: Vec::new(),
+        object,
+        more_objects: Vec::new(),
+        disposition: Disposition::Detected,
+        declared: None,
+        techniques: rule.techniques.to_vec(),
+        references: Vec::new(),
+        evidence: Vec::new(),
+        first_seen: since,
+        reported_at: since,
+        count: 1,
+        location: None,
+        fingerprint: String::new(),
+        remedy: rule.remedy.to_owned(),
+        silence: String::new(),
     }
 }
 

@@ -40,8 +40,20 @@ pub fn job(command: &[String], directory: &Path, home: &Path, uid: u32) -> (Job,
     (job, declarations)
 }
 
+/// A job that somebody else runs: its steps are not known, and nothing is declared.
+pub fn session(directory: &Path, home: &Path, uid: u32) -> (Job, Vec<Declaration>) {
+    let (mut job, _) = job(&[], directory, home, uid);
+    job.steps = vec![Step {
+        key: StepKey("local/session".to_owned()),
+        name: "session".to_owned(),
+        declared: String::new(),
+        location: None,
+    }];
+    (job, Vec::new())
+}
+
 /// The checkout this folder belongs to, else the folder itself.
-fn workspace(directory: &Path) -> PathBuf {
+pub fn workspace(directory: &Path) -> PathBuf {
     directory
         .ancestors()
         .find(|folder| folder.join(".git").exists() && folder.components().count() > 1)

@@ -122,6 +122,7 @@ struct task_struct {
 	int exit_code;
 	__u64 start_boottime;
 	struct task_struct *group_leader;
+	struct task_struct *real_parent;
 	const struct cred *cred;
 	struct mm_struct *mm;
 	struct fs_struct *fs;
@@ -133,6 +134,17 @@ struct task_struct {
 struct linux_binprm {
 	const char *filename;
 	const char *interp;
+};
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
 };
 
 #pragma clang attribute pop

@@ -6,6 +6,7 @@
 //! The kernel half decides on scope, the reader thread empties the rings every tick, and
 //! `drain` hands out what can no longer be overtaken.
 
+mod adopt;
 mod canary;
 mod record;
 mod ring;
@@ -83,6 +84,12 @@ pub enum SensorError {
         "the canary of hook `{hook}` was not seen\nhint: something on this host keeps the hook from firing"
     )]
     Unproved { hook: &'static str },
+    #[error(
+        "a running job cannot be taken into scope from inside a pid namespace\nhint: start the guard outside the container, or wrap the command with `run`"
+    )]
+    PidNamespace,
+    #[error("there is no process {root} to watch")]
+    NoTree { root: u32 },
     #[error("the recorder could not set itself up: {0}")]
     System(#[from] std::io::Error),
 }
@@ -346,7 +353,7 @@ fn attach(object: &Object, cgroup: &File, tracepoints: &Tracepoints) -> Result<V
         let name = program.name().to_string_lossy().into_owned();
         let refused = |error| refused(name.clone(), error);
         match program.section().to_string_lossy().as_ref() {
-            "syscall" => {}
+            "syscall" | "iter/task" => {}
             "tracepoint" => {
                 // `on_exit_openat` goes to `sys_exit_openat`.
                 let tracepoint = name.replacen("on_", "sys_", 1);

@@ -112,7 +112,7 @@ macro_rules! plain {
             $(#[$comment])*
             #[repr(C)]
             #[derive(Clone, Copy, Debug)]
-            pub(super) struct $name { $($field: $kind,)* }
+            pub(super) struct $name { $(pub(super) $field: $kind,)* }
             // SAFETY: The macro's users list integers, arrays of integers and other such structs;
             // `layouts_match` checks that every byte belongs to a field.
             unsafe impl Plain for $name {}
@@ -193,6 +193,11 @@ plain! {
         is_ipv6: u16,
         protocol: u32,
     }
+    struct TaskRecord {
+        start: u64,
+        pid: u32,
+        parent: u32,
+    }
     /// Followed by `data`.
     struct AnswerRecord {
         head: Head,
@@ -247,6 +252,12 @@ impl Settings {
     pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: `Settings` is `Plain`: it has no padding, so all its bytes are initialised.
         unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) }
+    }
+}
+
+impl TaskRecord {
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        split(bytes).map(|(record, _)| record)
     }
 }
 
@@ -614,6 +625,7 @@ mod tests {
         check("exec_record", size_of::<ExecRecord>(), ExecRecord::FIELDS, true);
         check("open_record", size_of::<OpenRecord>(), OpenRecord::FIELDS, true);
         check("change_record", size_of::<ChangeRecord>(), ChangeRecord::FIELDS, true);
+        check("task_record", size_of::<TaskRecord>(), TaskRecord::FIELDS, false);
         check("answer_record", size_of::<AnswerRecord>(), AnswerRecord::FIELDS, true);
     }
 

@@ -115,6 +115,7 @@ struct {
 } told SEC(".maps");
 
 /* Types that no map names, kept in the type information for the layout test. */
+struct task_record *task_layout __attribute__((unused));
 struct fork_record *fork_layout __attribute__((unused));
 struct exit_record *exit_layout __attribute__((unused));
 struct connection_record *connection_layout __attribute__((unused));
@@ -318,6 +319,22 @@ int whoami(void *context)
 
 	guard = current_group();
 	guard_mounts = (__u64)BPF_CORE_READ(task, nsproxy, mnt_ns);
+	return 0;
+}
+
+/* Read by the guard to take a tree into scope that was there before it. */
+SEC("iter/task")
+int on_task(struct bpf_iter__task *context)
+{
+	struct task_struct *task = context->task;
+	struct task_record record = {};
+
+	if (!task || task->pid != task->tgid)
+		return 0;
+	record.start = task->start_boottime;
+	record.pid = task->tgid;
+	record.parent = BPF_CORE_READ(task, real_parent, tgid);
+	bpf_seq_write(context->meta->seq, &record, sizeof(record));
 	return 0;
 }
 

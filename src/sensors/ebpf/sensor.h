@@ -136,6 +136,13 @@ struct connection_record {
 	__u32 protocol;
 };
 
+/* A process that was there before the guard. */
+struct task_record {
+	__u64 start;
+	__u32 pid;
+	__u32 parent;
+};
+
 struct answer_record {
 	struct head head;
 	__u8 server[16]; /* IPv4 in the first four */

@@ -1,0 +1,469 @@
+//! `start`, `load`, `status`, `finish`: a recorder beside a job that somebody else runs.
+//!
+//! `start` leaves a detached process behind that only records. Judging happens in `finish`, over
+//! the record, so a sidecar that was killed still leaves everything it saw.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::detections;
+use crate::engine::{End, HEARTBEAT_NS, Heartbeat, Input, Start};
+use crate::event::{Activity, Fact, Sight, Timestamp};
+use crate::evidence::{self, Writer};
+use crate::finding::FailOn;
+use crate::policy::Policy;
+use crate::redact::Redactor;
+use crate::reports::Directory;
+use crate::run::{self, Error, TICK};
+use crate::runners;
+use crate::sensors::Sensor as _;
+use crate::sensors::ebpf::Ebpf;
+use crate::session::{About, Answer, Finished, NoSession, Request, Session};
+
+/// The word that makes this program the detached recorder; not for people.
+pub const RECORD: &str = "__record";
+
+/// What `start` was asked for, resolved.
+#[derive(Debug)]
+pub struct Wanted {
+    pub policy: Option<PathBuf>,
+    pub fail_on: Option<FailOn>,
+    pub report_dir: PathBuf,
+}
+
+/// What the recorder tells `start` once it watches.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Ready {
+    sight: Sight,
+    processes: usize,
+}
+
+/// Starts the recorder and returns when it really watches.
+///
+/// The job is the process tree of whoever called `start`: the shell or runner above it.
+pub fn start(wanted: &Wanted) -> Result<u8, Error> {
+    // The policy is the one of now: what the job makes of the file later doesn't count. One that
+    // can't be read must be said now too, not at the end.
+    let policy = wanted.policy.clone().or_else(|| {
+        let directory = std::env::current_dir().ok()?;
+        let file = runners::local::workspace(&directory).join(run::POLICY_FILE);
+        file.exists().then_some(file)
+    });
+    if let Some(file) = &policy {
+        run::load_policy(file)?;
+    }
+    let session = Session::create()?;
+    let host = |source| Error::Host { what: "the recorder".to_owned(), source };
+    let root = caller();
+    let log = private(&session.file("log")).map_err(host)?;
+    let mut recorder = Command::new(std::env::current_exe().map_err(host)?)
+        .arg(RECORD)
+        .args([session.folder.as_os_str(), root.to_string().as_ref()])
+        .arg(std::path::absolute(&wanted.report_dir).map_err(host)?)
+        .arg(wanted.fail_on.map_or("", FailOn::as_str))
+        // A runner ends whatever carries its mark when the job is over.
+        .env_remove("RUNNER_TRACKING_ID")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(host)?;
+    let mut line = String::new();
+    if let Some(mut output) = recorder.stdout.take() {
+        output.read_to_string(&mut line).map_err(host)?;
+    }
+    let Ok(ready) = serde_json::from_str::<Ready>(&line) else {
+        let log = std::fs::read_to_string(session.file("log")).unwrap_or_default();
+        let _ = std::fs::remove_dir_all(&session.folder);
+        return Err(Error::Recorder(log.trim().to_owned()));
+    };
+    if let Some(file) = &policy {
+        load(Some(&session.id), file)?;
+    }
+    run::print(&format!("{}\n", session.id));
+    eprintln!(
+        "watching: session {}, {} {}: process {}, file {}, egress {}; {} processes were running before",
+        session.id,
+        ready.sight.sensor,
+        ready.sight.tier,
+        ready.sight.process,
+        ready.sight.file,
+        ready.sight.egress,
+        ready.processes,
+    );
+    Ok(0)
+}
+
+/// The process whose tree is the job: who called us.
+///
+/// In `ID=$(edamame-guard start)` that is a copy of the shell which is gone a moment later. A copy
+/// runs the same image with the same words as the process it was forked from, so those are passed over.
+fn caller() -> i32 {
+    const DEEPEST: usize = 32;
+    let look = |pid: i32| {
+        let process = procfs::process::Process::new(pid).ok()?;
+        Some((process.exe().ok()?, process.cmdline().ok()?, process.stat().ok()?.ppid))
+    };
+    let mut pid = nix::unistd::getppid().as_raw();
+    for _ in 0..DEEPEST {
+        let Some((image, words, above)) = look(pid) else { break };
+        match look(above) {
+            Some((image_above, words_above, _)) if (&image_above, &words_above) == (&image, &words) => {
+                pid = above;
+            }
+            _ => break,
+        }
+    }
+    pid
+}
+
+/// A new file that only root can read.
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create_new(true).read(true).write(true).mode(0o600).open(path)
+}
+
+/// Gives a session its policy, once.
+pub fn load(id: Option<&str>, file: &Path) -> Result<u8, Error> {
+    let policy = run::load_policy(file)?;
+    let session = Session::find(id)?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|source| Error::PolicyFile { path: file.to_owned(), source })?;
+    let origin = policy.origin().unwrap_or_default().to_owned();
+    let answer = session.ask(&Request::Load { policy: text, origin }).map_err(Error::NotWatching)?;
+    match answer.refused {
+        Some(reason) => Err(Error::Refused(reason)),
+        None => Ok(0),
+    }
+}
+
+/// Says whether a session is watching; 125 if it should be and isn't.
+pub fn status(id: Option<&str>, as_json: bool) -> Result<u8, Error> {
+    let session = Session::find(id)?;
+    let finished = session.finished();
+    let answer = session.ask(&Request::Status).ok();
+    let since = session.about().map(|about| about.since).unwrap_or_default();
+    let watching = answer.as_ref().is_some_and(|answer| answer.watching);
+    let (events, lost) = answer.map_or((None, None), |answer| (Some(answer.events), Some(answer.lost)));
+    if as_json {
+        let status = serde_json::json!({
+            "session": session.id, "watching": watching, "since": since.rfc3339(),
+            "events": events, "lost": lost, "finished": finished.is_some(),
+        });
+        run::print(&format!("{status}\n"));
+    } else {
+        let count =
+            |count: Option<u64>| count.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
+        let state = match (&finished, watching) {
+            (Some(_), _) => "finished",
+            (None, true) => "watching",
+            (None, false) => "NOT WATCHING: the recorder is gone or does not answer",
+        };
+        run::print(&format!(
+            "session {}  {state}\nsince   {}\nrecords {}\nlost    {}\n",
+            session.id,
+            since.rfc3339(),
+            count(events),
+            count(lost)
+        ));
+    }
+    Ok(if watching || finished.is_some() { 0 } else { 125 })
+}
+
+/// Stops a session, judges its record and writes the reports. A second time it says the same again.
+pub fn finish(id: Option<&str>, report_dir: Option<&Path>) -> Result<u8, Error> {
+    let session = Session::find(id)?;
+    if let Some(finished) = session.finished() {
+        eprintln!("session {} is finished; its reports are in {}", session.id, finished.report_dir.display());
+        return Ok(finished.status);
+    }
+    let about = session.about().map_err(|source| Error::Host { what: "the session".to_owned(), source })?;
+    if session.ask(&Request::Finish { client: std::process::id() }).is_err() {
+        eprintln!(
+            "warning: the recorder of session {} is gone or does not answer; judging what it left",
+            session.id
+        );
+        end_recorder(&session, about.pid);
+    }
+    let policy = match session.file("policy.yml") {
+        loaded if loaded.exists() => {
+            let origin = std::fs::read_to_string(session.file("policy.origin")).unwrap_or_default();
+            run::load_policy_as(&loaded, &origin)?
+        }
+        _ => Policy::absent(),
+    };
+    let lock = policy.lock();
+    let fail_on = about.fail_on.as_deref().and_then(|text| text.parse().ok());
+    let record = session.file("evidence.jsonl");
+    let opened = || File::open(&record).map_err(|source| Error::Recording { path: record.clone(), source });
+    let (report, flaw) = run::judge_what_is_left(BufReader::new(opened()?), policy, fail_on);
+    if let Some(flaw) = flaw {
+        eprintln!("warning: the record ends early: {flaw}");
+    }
+    let directory = report_dir.map_or(about.report_dir, Path::to_owned);
+    let reports = Directory::open(&directory).map_err(Error::Report)?;
+    reports
+        .replace("evidence.jsonl", &mut opened()?)
+        .and_then(|()| reports.replace("policy.lock.yml", &mut lock.as_bytes()))
+        .and_then(|()| reports.write_all(&report, detections::all()))
+        .map_err(Error::Report)?;
+    run::show(&report, Some(reports.path()));
+    let finished = Finished { status: report.exit.guard, report_dir: directory };
+    session
+        .save("finished.json", &finished)
+        .map_err(|source| Error::Host { what: "the session".to_owned(), source })?;
+    let _ = std::fs::remove_file(session.file("control.sock"));
+    let _ = std::fs::remove_file(&record);
+    Ok(finished.status)
+}
+
+/// Ends a recorder that hangs, so that its record stands still. Only if it is really ours.
+fn end_recorder(session: &Session, pid: u32) {
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<&[u8]> = command.split(|byte| *byte == 0).collect();
+    let is_ours = words.get(1) == Some(&RECORD.as_bytes())
+        && words.get(2) == Some(&session.folder.as_os_str().as_encoded_bytes());
+    if let (true, Ok(pid)) = (is_ours, i32::try_from(pid)) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        // Its last write may still be under way.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+// --- the recorder -----------------------------------------------------------------------------
+
+/// The detached process: records until `finish`, a signal, or a failure to write.
+pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
+    let [folder, root, report_dir, fail_on] = arguments else {
+        return Err(Error::Usage("not for people".to_owned()));
+    };
+    let host = |source| Error::Host { what: "the session".to_owned(), source };
+    let folder = PathBuf::from(folder);
+    let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let session = Session { id, folder };
+    // Its own process group and session: a Ctrl-C or a runner's clean-up is for the job.
+    let _ = nix::unistd::setsid();
+    // A memory-hungry step should not take the guard with it.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    let root = root.to_string_lossy().parse().map_err(|_| Error::Usage("not for people".to_owned()))?;
+
+    let directory = std::env::current_dir().map_err(host)?;
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
+    let (job, declarations) = runners::local::session(&directory, &home, nix::unistd::getuid().as_raw());
+    let facts = runners::facts(&job);
+    let mut sensor = Ebpf::start(&run::sensor_options())?;
+    let running = sensor.adopt(root)?;
+    let fail_on = fail_on.to_string_lossy().into_owned();
+    let fail_on = (!fail_on.is_empty()).then_some(fail_on);
+    let about = About {
+        pid: std::process::id(),
+        since: run::now(),
+        report_dir: PathBuf::from(report_dir),
+        fail_on: fail_on.clone(),
+    };
+    let environment = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    let mut recorder = Recorder {
+        redactor: Redactor::new(environment),
+        writer: Writer::new(BufWriter::with_capacity(
+            1 << 16,
+            private(&session.file("evidence.jsonl")).map_err(host)?,
+        )),
+        failure: None,
+        lost: 0,
+        beat: about.since,
+        since: about.since,
+    };
+    recorder.take(Input::Start(Start {
+        schema: evidence::SCHEMA.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        time: about.since,
+        guard: sensor.guard(),
+        fail_on,
+        job,
+        sight: sensor.sight().clone(),
+    }));
+    for declaration in declarations {
+        recorder.take(Input::Declaration(declaration));
+    }
+    let ready = Ready { sight: sensor.sight().clone(), processes: running.len() };
+    for fact in facts.into_iter().chain(running.into_iter().map(Fact::Running)) {
+        recorder.take(Input::Fact(fact));
+    }
+    recorder.take(Input::Heartbeat(Heartbeat { time: recorder.beat }));
+    recorder.flush();
+    session.save("session.json", &about).map_err(host)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host)?;
+    runtime.block_on(async {
+        let listener = UnixListener::bind(session.file("control.sock")).map_err(host)?;
+        std::fs::set_permissions(session.file("control.sock"), std::fs::Permissions::from_mode(0o600))
+            .map_err(host)?;
+        // From here on `start` may return.
+        let mut output = io::stdout();
+        serde_json::to_writer(&mut output, &ready).map_err(|error| host(error.into()))?;
+        output.flush().map_err(host)?;
+        let null = OpenOptions::new().write(true).open("/dev/null").map_err(host)?;
+        nix::unistd::dup2_stdout(&null).map_err(|errno| host(errno.into()))?;
+        nix::unistd::dup2_stderr(&null).map_err(|errno| host(errno.into()))?;
+        recorder.watch(&mut sensor, &listener, &session).await.map_err(host)
+    })?;
+    Ok(0)
+}
+
+struct Recorder {
+    redactor: Redactor,
+    writer: Writer<BufWriter<File>>,
+    failure: Option<io::Error>,
+    lost: u64,
+    beat: Timestamp,
+    since: Timestamp,
+}
+
+impl Recorder {
+    fn take(&mut self, mut input: Input) {
+        if let Input::Event(event) = &input
+            && let Activity::Lost { count, .. } = event.activity
+        {
+            self.lost += count;
+        }
+        self.redactor.input(&mut input);
+        if self.failure.is_none()
+            && let Err(error) = self.writer.append(&input)
+        {
+            self.failure = Some(error);
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.failure.is_none()
+            && let Err(error) = self.writer.flush()
+        {
+            self.failure = Some(error);
+        }
+    }
+
+    fn answer(&self, sensor: &Ebpf) -> Answer {
+        Answer {
+            watching: self.failure.is_none() && sensor.is_watching(),
+            since: self.since,
+            events: self.writer.count(),
+            lost: self.lost,
+            refused: None,
+        }
+    }
+
+    fn end(&mut self, sensor: &mut Ebpf, client: Option<u32>) {
+        for event in sensor.drain(true) {
+            self.take(Input::Event(event));
+        }
+        let watching = client.is_some() && sensor.is_watching() && self.failure.is_none();
+        self.take(Input::End(End { time: run::now(), command: None, signal: None, watching, client }));
+        self.flush();
+    }
+
+    async fn watch(
+        &mut self,
+        sensor: &mut Ebpf,
+        listener: &UnixListener,
+        session: &Session,
+    ) -> io::Result<()> {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {
+                    let events = sensor.drain(false);
+                    let is_new = !events.is_empty();
+                    for event in events {
+                        self.take(Input::Event(event));
+                    }
+                    let now = run::now();
+                    if now.0.saturating_sub(self.beat.0) >= HEARTBEAT_NS {
+                        self.beat = now;
+                        self.take(Input::Heartbeat(Heartbeat { time: now }));
+                        self.flush();
+                    } else if is_new {
+                        // What a killed recorder had not written would be lost in silence.
+                        self.flush();
+                    }
+                }
+                connection = listener.accept() => {
+                    let Ok((stream, _)) = connection else { continue };
+                    // One client that hangs must not keep the others out.
+                    let served = tokio::time::timeout(Duration::from_secs(2), self.serve(stream, sensor, session));
+                    if matches!(served.await, Ok(Ok(true))) {
+                        return Ok(());
+                    }
+                }
+                _ = hangup.recv() => {}
+                _ = interrupt.recv() => {}
+                // Somebody other than `finish` ends us: the record says so.
+                _ = terminate.recv() => {
+                    self.end(sensor, None);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Answers one request; true when it was the last.
+    async fn serve(&mut self, stream: UnixStream, sensor: &mut Ebpf, session: &Session) -> io::Result<bool> {
+        let mut stream = tokio::io::BufReader::new(stream);
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        let request: Request = serde_json::from_str(&line)?;
+        let mut answer = self.answer(sensor);
+        let is_last = matches!(request, Request::Finish { .. });
+        match request {
+            Request::Status => {}
+            Request::Load { policy, origin } => answer.refused = keep_policy(session, &policy, &origin).err(),
+            Request::Finish { client } => {
+                self.end(sensor, Some(client));
+                answer = self.answer(sensor);
+            }
+        }
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        stream.get_mut().write_all(&line).await?;
+        Ok(is_last)
+    }
+}
+
+/// Keeps the session's policy; a second, different one is refused.
+fn keep_policy(session: &Session, policy: &str, origin: &str) -> Result<(), String> {
+    let file = session.file("policy.yml");
+    match std::fs::read_to_string(&file) {
+        Ok(known) if known == policy => return Ok(()),
+        Ok(_) => return Err("the session has another policy already".to_owned()),
+        Err(_) => {}
+    }
+    let write = |name: &str, text: &str| {
+        private(&session.file(name)).and_then(|mut file| file.write_all(text.as_bytes()))
+    };
+    write("policy.origin", origin)
+        .and_then(|()| write("policy.yml", policy))
+        .map_err(|error| error.to_string())
+}
+
+impl From<NoSession> for Error {
+    fn from(error: NoSession) -> Self {
+        match error {
+            NoSession::Several(_) | NoSession::Unknown(_) => {
+                Self::Usage(format!("{error}; name one with `--session`"))
+            }
+            NoSession::None => Self::Usage(error.to_string()),
+            NoSession::Folder { path, source } => Self::Host { what: path.display().to_string(), source },
+        }
+    }
+}
