@@ -145,9 +145,9 @@ pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage
     if let Some(script) = script {
         names.push(basename(script));
     }
-    // A link in a system folder is a name the system gave: /usr/bin/cc.
+    // A link in a system folder is a name the system gave: /usr/bin/cc, /usr/bin/python3.
     let requested = basename(&launch.requested);
-    if script.is_none() && !requested.is_empty() {
+    if !requested.is_empty() {
         names.push(requested);
     }
     names.push(basename(&program.path));
