@@ -334,7 +334,7 @@ fn every_rule_is_listed_once_and_has_a_whole_page() {
     for rule in detections::all() {
         let file = format!("src/detections/{}.rs", rule.id.0.replace('-', "_"));
         let text = fs::read_to_string(root().join(&file)).expect("the rule's own file");
-        assert_eq!(rule.source, text, "{file}: the page comes from another file");
+        assert!(rule.source == text, "{file}: the page comes from another file");
         let page = rule.page();
         let headings: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("## ")).collect();
         for section in ["What it sees", "Why it matters", "What to do"] {
