@@ -154,7 +154,7 @@ pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage
     // A link in a system folder is a name the system gave: /usr/bin/cc. A link elsewhere is anybody's.
     let requested = basename(&launch.requested);
     let is_system_name = is_system_folder(&launch.requested) && !lineage.has_written(&launch.requested);
-    if script.is_none() && !requested.is_empty() {
+    if !requested.is_empty() {
         names.push(requested);
     }
     names.push(basename(&program.path));

