@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 use globset::{GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 
+use crate::job::Job;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -100,12 +102,12 @@ struct Matcher {
 }
 
 impl Matcher {
-    fn new(stores: &'static [Store], homes: &[String], own: &[String]) -> Self {
+    fn new(stores: &'static [Store], homes: &[String], own: &[String], workspace: &str) -> Self {
         let (mut set, mut except) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         let mut index = Vec::new();
         let add = |builder: &mut GlobSetBuilder, path: &str| {
             let mut added = 0;
-            for place in places(path, homes) {
+            for place in places(path, homes, workspace) {
                 if let Ok(glob) = crate::commands::path_glob(&place) {
                     builder.add(glob);
                     added += 1;
@@ -137,8 +139,11 @@ impl Matcher {
     }
 }
 
-/// A glob with `~` once for each home.
-fn places(path: &str, homes: &[String]) -> Vec<String> {
+/// A glob with `~` once for each home, and `./` for the workspace.
+fn places(path: &str, homes: &[String], workspace: &str) -> Vec<String> {
+    if let Some(rest) = path.strip_prefix("./") {
+        return vec![format!("{}/{rest}", globset::escape(workspace))];
+    }
     match path.strip_prefix("~/") {
         Some(rest) => homes.iter().map(|home| format!("{}/{rest}", globset::escape(home))).collect(),
         None => vec![path.to_owned()],
@@ -147,15 +152,15 @@ fn places(path: &str, homes: &[String]) -> Vec<String> {
 
 impl Catalogue {
     /// For a host with these homes by user id; `secrets` are the policy's own globs.
-    pub fn new(homes: &BTreeMap<u32, String>, job_home: &str, secrets: &[String]) -> Self {
+    pub fn new(homes: &BTreeMap<u32, String>, job: &Job, secrets: &[String]) -> Self {
         let mut all: Vec<String> = homes.values().cloned().collect();
-        all.push(job_home.to_owned());
+        all.push(job.home.clone());
         all.retain(|home| home.len() > 1);
         all.sort();
         all.dedup();
         Self {
-            credentials: Matcher::new(&CREDENTIALS, &all, secrets),
-            persistence: Matcher::new(&PERSISTENCE, &all, &[]),
+            credentials: Matcher::new(&CREDENTIALS, &all, secrets, &job.workspace),
+            persistence: Matcher::new(&PERSISTENCE, &all, &[], &job.workspace),
         }
     }
 
@@ -177,12 +182,22 @@ mod tests {
     #[test]
     fn knows_stores_in_every_home() {
         let homes = BTreeMap::from([(0, "/root".to_owned()), (1000, "/home/u".to_owned())]);
-        let catalogue = Catalogue::new(&homes, "/tmp/job-home", &["/srv/keys/**".to_owned()]);
+        let job = Job {
+            provider: crate::job::Provider::Local,
+            name: "local".to_owned(),
+            workspace: "/w".to_owned(),
+            home: "/tmp/job-home".to_owned(),
+            uid: 1000,
+            steps: Vec::new(),
+        };
+        let own = ["/srv/keys/**".to_owned(), "./keys/*.pem".to_owned()];
+        let catalogue = Catalogue::new(&homes, &job, &own);
         for (path, id) in [
             ("/root/.aws/credentials", "aws"),
             ("/home/u/.ssh/id_ed25519", "ssh-keys"),
             ("/tmp/job-home/.config/gcloud/application_default_credentials.json", "google-cloud"),
             ("/srv/keys/a/b", "secrets"),
+            ("/w/keys/release.pem", "secrets"),
         ] {
             assert_eq!(catalogue.credential(path).map(|store| store.id.as_str()), Some(id), "{path}");
         }

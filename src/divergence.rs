@@ -5,12 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::catalogue::{Catalogue, Store};
+use globset::GlobSet;
+
+use crate::catalogue::Store;
 use crate::commands::{self, Network, Runs, Tool};
 use crate::event::{Launch, Timestamp, Transport};
 use crate::intent::{StepIntent, basename, is_launcher, is_shell};
 use crate::job::Job;
-use crate::lineage::{Lineage, Process, Standing};
+use crate::lineage::{Lineage, Process, Standing, Touch};
 
 /// Why an effect is expected, or that it isn't.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +87,8 @@ pub struct Context<'a> {
     pub started: Timestamp,
     /// Homes of the user the step runs as: `$HOME`, and the one in the user database.
     pub homes: &'a [String],
-    pub catalogue: &'a Catalogue,
+    /// What each tool writes outside the workspace.
+    pub writes: &'a BTreeMap<&'static str, GlobSet>,
     /// Configured registry hosts by tool group.
     pub registries: &'a BTreeMap<String, BTreeSet<String>>,
     /// Hosts that a package client itself chose, by tool id.
@@ -406,19 +409,20 @@ pub fn explain(
             if let Some(location) = step.path(path, &context.job.home) {
                 return Explanation::Declared(at(location));
             }
-            let owned = |process: &Process| {
-                let owner = store.is_some_and(|store| owns(process, store, context, lineage));
-                let tool = process.tool.and_then(commands::by_id);
-                let writes = tool.is_some_and(|tool| tool_writes(tool, path, context.homes));
-                (owner && process.standing != Standing::Script) || (store.is_none() && writes)
+            if store.is_none() && is_ordinary_place(path, context) {
+                return Explanation::Derived("the work's own files".to_owned());
+            }
+            let owned = |process: &Process| match store {
+                Some(store) => process.standing != Standing::Script && owns(process, store, context, lineage),
+                None => process
+                    .tool
+                    .and_then(|tool| context.writes.get(tool))
+                    .is_some_and(|globs| globs.is_match(path)),
             };
             if let Some(owner) =
                 std::iter::once(process).chain(lineage.ancestors(process.key)).find(|process| owned(process))
             {
                 return Explanation::Derived(format!("{} writes there", owner.name));
-            }
-            if store.is_none() && is_ordinary_place(path, context) {
-                return Explanation::Derived("the work's own files".to_owned());
             }
             undeclared()
         }
@@ -435,20 +439,10 @@ pub fn explain(
                     return Explanation::Derived(format!("a host that {} is set up to use", tool.id));
                 }
             }
-            // A client that took what isn't its own no longer chooses on our behalf: a plug-in or a
-            // preloaded library may be at work inside it.
-            let is_tainted = lineage
-                .strand(process.key)
-                .reads
-                .iter()
-                .any(|read| !read.by_owner && read.process == process.key);
-            if is_tainted {
-                return undeclared();
+            if chooses(process, lineage).is_some() {
+                return Explanation::Derived(format!("chosen by {} itself", process.name));
             }
             match (&process.standing, tool.map(|tool| tool.network)) {
-                (Standing::Command | Standing::Tool | Standing::Helper, Some(Network::Client)) => {
-                    Explanation::Derived(format!("chosen by {} itself", process.name))
-                }
                 (Standing::Command, Some(Network::Arguments)) => {
                     Explanation::Derived(format!("{} follows its arguments", process.name))
                 }
@@ -471,20 +465,29 @@ pub fn is_comparable(step: &StepIntent) -> bool {
         || step.commands.iter().flat_map(|command| &command.words).any(|word| is_known(basename(&word.text)))
 }
 
-/// Whether the tool's choice of this destination vouches for later processes of the same tool.
-pub fn chooses(process: &Process) -> Option<&'static str> {
+/// The tool whose choice of a destination counts as the user's: a client at its own work.
+///
+/// A client that took what isn't its own no longer chooses on our behalf: a plug-in or a preloaded
+/// library may be at work inside it.
+pub fn chooses(process: &Process, lineage: &Lineage) -> Option<&'static Tool> {
     let is_itself = matches!(process.standing, Standing::Command | Standing::Tool | Standing::Helper);
     let tool = process.tool.and_then(commands::by_id)?;
-    (is_itself && tool.network == Network::Client).then_some(tool.id)
+    let is_foreign = |read: &Touch| !read.by_owner && read.process == process.key;
+    let is_tainted = lineage.strand(process.key).reads.iter().any(is_foreign);
+    (is_itself && tool.network == Network::Client && !is_tainted).then_some(tool)
 }
 
-fn tool_writes(tool: &Tool, path: &str, homes: &[String]) -> bool {
-    let is_match =
-        |pattern: &str| commands::path_glob(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(path));
-    tool.writes.iter().any(|pattern| match pattern.strip_prefix("~/") {
-        Some(rest) => homes.iter().any(|home| is_match(&format!("{}/{rest}", globset::escape(home)))),
-        None => is_match(pattern),
-    })
+/// What each tool writes, with these homes in place of `~`.
+pub fn writes(homes: &[String]) -> BTreeMap<&'static str, GlobSet> {
+    let places = |pattern: &String| match pattern.strip_prefix("~/") {
+        Some(rest) => homes.iter().map(|home| format!("{}/{rest}", globset::escape(home))).collect(),
+        None => vec![pattern.clone()],
+    };
+    commands::all()
+        .iter()
+        .filter(|tool| !tool.writes.is_empty())
+        .map(|tool| (tool.id, commands::globs(&tool.writes.iter().flat_map(places).collect::<Vec<_>>())))
+        .collect()
 }
 
 /// Places where any work leaves files: the workspace, scratch folders, the user's own home.

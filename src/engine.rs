@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use globset::GlobSet;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Catalogue;
+use crate::commands::Tool;
 use crate::detections::{self, Hit};
 use crate::divergence::{self, Act, Context, Effect, Explanation};
 use crate::event::{
@@ -96,6 +98,7 @@ pub struct Engine {
     homes: BTreeMap<u32, String>,
     /// Those of the user the job runs as.
     own_homes: Vec<String>,
+    writes: BTreeMap<&'static str, GlobSet>,
     resolvers: Vec<IpAddr>,
     registries: BTreeMap<String, BTreeSet<String>>,
     chosen: BTreeSet<(&'static str, String)>,
@@ -196,6 +199,7 @@ impl Engine {
             catalogue: None,
             homes: BTreeMap::new(),
             own_homes: Vec::new(),
+            writes: BTreeMap::new(),
             resolvers: Vec::new(),
             registries: BTreeMap::new(),
             chosen: BTreeSet::new(),
@@ -281,9 +285,10 @@ impl Engine {
     fn event(&mut self, sequence: u64, event: &Event) {
         let Some(start) = self.start.clone() else { return };
         if self.catalogue.is_none() {
-            self.catalogue = Some(Catalogue::new(&self.homes, &start.job.home, self.policy.secrets()));
+            self.catalogue = Some(Catalogue::new(&self.homes, &start.job, self.policy.secrets()));
             self.own_homes = vec![start.job.home.clone()];
             self.own_homes.extend(self.homes.get(&start.job.uid).cloned());
+            self.writes = divergence::writes(&self.own_homes);
         }
         match &event.activity {
             Activity::Answer { server, name, addresses } => {
@@ -390,7 +395,6 @@ impl Engine {
         let Some(process) = self.lineage.get(event.actor).cloned() else { return };
         let step = self.intent.of(&process.step);
         let context = self.context(start);
-        let Some(context) = context else { return };
         let placement = divergence::place(&process, launch, step, &context, &self.lineage);
         let identity = divergence::identify(launch, &context, &self.lineage);
         let is_transparent = placement.standing == Standing::Text
@@ -500,7 +504,7 @@ impl Engine {
             self.read_copy(sequence, event, &path, start);
         }
         let Some(process) = self.lineage.get(event.actor) else { return };
-        let Some(context) = self.context(start) else { return };
+        let context = self.context(start);
         let Some(store) = store else {
             if let Some(hit) = policy_hit(&ruling, process, &process.name, &path, "read", &detections::FILE) {
                 self.record(sequence, event.time, vec![hit], None);
@@ -542,7 +546,7 @@ impl Engine {
         else {
             return;
         };
-        let Some(context) = self.context(start) else { return };
+        let context = self.context(start);
         let effect = Effect::Read { path: original.object.clone(), store, by_owner: false };
         let explanation = self.explain(event.actor, &effect, &[], &Ruling::Unrestricted, &context);
         if !explanation.is_undeclared() {
@@ -562,10 +566,15 @@ impl Engine {
         self.lineage.copied(event.actor, path);
         let ruling = self.judge_file(event.actor, Verb::Write, path);
         let store = self.catalogue.as_ref().and_then(|catalogue| catalogue.persistence(path));
-        let Some(context) = self.context(start) else { return };
+        let context = self.context(start);
         let effect = Effect::Write { path: path.clone(), store };
         let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
         self.act(sequence, event, &effect, &explanation, &ruling);
+    }
+
+    /// The package client or other tool that this process is, if it chooses its hosts itself.
+    fn choosing(&self, actor: ProcessKey) -> Option<&'static Tool> {
+        divergence::chooses(self.lineage.get(actor)?, &self.lineage)
     }
 
     fn judge_file(&mut self, actor: ProcessKey, verb: Verb, path: &str) -> Ruling {
@@ -589,8 +598,15 @@ impl Engine {
         };
         let Some(process) = self.lineage.get(event.actor) else { return };
         let (step, program) = (process.step.clone(), process.name.to_string());
-        let ruling = self.rules(&step).network(&Peer { address: to, names: &names, transport });
-        let Some(context) = self.context(start) else { return };
+        let rules = self.rules(&step);
+        let mut ruling = rules.network(&Peer { address: to, names: &names, transport });
+        // A package group means the hosts its client chooses, as long as no script is in between.
+        if let (Ruling::Unlisted(_), Some(tool)) = (&ruling, self.choosing(event.actor))
+            && let Some(rule) = tool.group.as_ref().and_then(|group| rules.client(group))
+        {
+            ruling = Ruling::Allowed(rule);
+        }
+        let context = self.context(start);
         let effect = Effect::Connect { object: object.clone(), address: to, transport };
         let explanation = self.explain(event.actor, &effect, &names, &ruling, &context);
         self.act(sequence, event, &effect, &explanation, &ruling);
@@ -598,9 +614,9 @@ impl Engine {
         let tally = self.steps.entry(step).or_default();
         tally.destinations.insert((object.clone(), program), explanation.reason().map(ToOwned::to_owned));
         if explanation.reason().is_some() {
-            if let Some(tool) = self.lineage.get(event.actor).and_then(divergence::chooses) {
+            if let Some(tool) = self.choosing(event.actor) {
                 let host = object.rsplit_once(':').map_or(object.as_str(), |(host, _)| host);
-                self.chosen.insert((tool, host.to_owned()));
+                self.chosen.insert((tool.id, host.to_owned()));
             }
         } else if let Some(strand) = self.lineage.strand_mut(event.actor) {
             strand.contact(Touch {
@@ -616,15 +632,15 @@ impl Engine {
         }
     }
 
-    fn context<'a>(&'a self, start: &'a Start) -> Option<Context<'a>> {
-        Some(Context {
+    fn context<'a>(&'a self, start: &'a Start) -> Context<'a> {
+        Context {
             job: &start.job,
             started: start.time,
             homes: &self.own_homes,
-            catalogue: self.catalogue.as_ref()?,
+            writes: &self.writes,
             registries: &self.registries,
             chosen: &self.chosen,
-        })
+        }
     }
 
     fn explain(
@@ -730,6 +746,7 @@ impl Engine {
                     || hit.kind < finding.kind
                 {
                     finding.title = hit.title;
+                    hit.remedy.unwrap_or(hit.rule.remedy).clone_into(&mut finding.remedy);
                     finding.reported_at = time;
                 }
                 finding.kind = finding.kind.min(hit.kind);
@@ -777,7 +794,7 @@ impl Engine {
                 count: 1,
                 location,
                 fingerprint: String::new(),
-                remedy: hit.rule.remedy.to_owned(),
+                remedy: hit.remedy.unwrap_or(hit.rule.remedy).to_owned(),
                 silence: String::new(),
             };
             self.groups.insert(key, Group { finding, last_sequence: sequence });
@@ -837,5 +854,6 @@ fn policy_hit(
         object: object.to_owned(),
         evidence: Vec::new(),
         replaces: None,
+        remedy: None,
     })
 }

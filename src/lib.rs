@@ -33,7 +33,6 @@ pub mod session;
 
 pub mod cli;
 pub mod run;
-pub mod sidecar;
 
 #[cfg(test)]
 mod trace;

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use edamame_guard::{cli, run, sidecar};
+use edamame_guard::cli;
+use edamame_guard::run::{self, sidecar};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();

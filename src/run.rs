@@ -1,5 +1,7 @@
 //! The one loop: wait for an [`Input`], write it down, give it to the engine; then the reports.
 
+pub mod sidecar;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IsTerminal as _, Read as _, Seek as _, Write as _};
@@ -23,7 +25,7 @@ use crate::reports::{Directory, terminal};
 use crate::runners;
 use crate::sensors::Sensor;
 use crate::sensors::ebpf::{Ebpf, Options, SensorError};
-use crate::sidecar::{self, Wanted};
+use sidecar::Wanted;
 
 /// The default report directory of `run`.
 const REPORT_DIR: &str = "edamame-guard-report";
@@ -93,7 +95,6 @@ impl Error {
                 "use `--mode audit`, or remove `mode: block` from the policy, to detect and report"
                     .to_owned(),
             ),
-            Self::PolicyFile { .. } => Some("`--policy` takes the path of a YAML file".to_owned()),
             Self::ClientAbsent { group, client } => {
                 Some(format!("install {client} before the guard starts, or remove `{group}` from the policy"))
             }
@@ -229,7 +230,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     let policy = match &run.judging.policy {
         Some(path) => load_policy(path)?,
         None => match Path::new(&job.workspace).join(POLICY_FILE) {
-            path if path.exists() => load_policy(&path)?,
+            path if path.exists() => load_policy_as(&path, POLICY_FILE)?,
             _ => Policy::absent(),
         },
     };

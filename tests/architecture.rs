@@ -12,7 +12,10 @@ use edamame_guard::detections;
 const GROUPS: &[&[&str]] = &[
     &["main"],
     &["cli", "run"],
-    &["sensors", "runners", "agents", "reports", "enforce", "evidence", "redact", "posture", "action"],
+    &[
+        "sensors", "runners", "agents", "reports", "enforce", "evidence", "redact", "session", "posture",
+        "action",
+    ],
     &["engine"],
     &["detections", "divergence"],
     &["policy", "intent", "lineage", "catalogue", "commands"],

@@ -101,6 +101,7 @@ fn joined(
         object: read.object.clone(),
         evidence: vec![read.sequence, contact],
         replaces: Some(RuleId("file-undeclared")),
+        remedy: None,
     }
 }
 
@@ -129,6 +130,7 @@ fn sweep(act: &Act<'_>, path: &str, title: &str) -> Option<Hit> {
         object: path.to_owned(),
         evidence,
         replaces: Some(RuleId("file-undeclared")),
+        remedy: None,
     })
 }
 

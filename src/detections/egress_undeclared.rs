@@ -44,6 +44,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         object: object.to_owned(),
         evidence,
         replaces: None,
+        remedy: Some("Take the credential for stolen: revoke it, then remove what opened this connection."),
     };
     match act.effect {
         Effect::Connect { object, .. } if act.explanation.reason().is_none() => {
@@ -68,6 +69,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
                 object: object.clone(),
                 evidence: Vec::new(),
                 replaces: None,
+                remedy: None,
             }]
         }
         // The connection came first and was still there when the credential was read.

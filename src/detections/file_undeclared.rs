@@ -48,6 +48,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             object: object.to_owned(),
             evidence,
             replaces: None,
+            remedy: None,
         }]
     };
     match act.effect {

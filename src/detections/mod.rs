@@ -76,6 +76,8 @@ pub struct Hit {
     pub evidence: Vec<u64>,
     /// Another rule's finding about the same object that this one says better.
     pub replaces: Option<RuleId>,
+    /// What to do, where the rule's own advice does not fit this case.
+    pub remedy: Option<&'static str>,
 }
 
 /// A rule that is told by the engine itself.

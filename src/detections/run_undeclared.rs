@@ -51,6 +51,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         object: program.clone(),
         evidence: Vec::new(),
         replaces: None,
+        remedy: None,
     }]
 }
 

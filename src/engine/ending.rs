@@ -353,10 +353,11 @@ fn silence(finding: &Finding, start: &Start, policy: &Policy) -> String {
     let file = policy.origin().unwrap_or(".github/guard.yml");
     let quote = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let object = quote(&relative(&finding.object, &start.job));
-    let opening = if policy.is_absent() { "version: 1\n" } else { "" };
-    let is_exception =
-        finding.kind == Kind::Attack || finding.severity >= Severity::High || finding.kind == Kind::Coverage;
-    if is_exception {
+    // Without a policy findings fail from high on; with one from medium, unless it says so.
+    let opening = if policy.is_absent() { "version: 1\nfail-on: high\n" } else { "" };
+    // An allow entry where there is no list yet would make one, and everything else be missing from it.
+    let is_missing = finding.kind == Kind::Policy && finding.severity < Severity::High;
+    if !is_missing {
         return format!(
             "# {file}\n{opening}except:\n  - {{rule: {}, step: {}, object: {object}, reason: \"why this is fine\", until: {}}}",
             finding.rule,

@@ -92,6 +92,8 @@ struct Layer {
 struct Net {
     /// `None`: not restricted.
     allow: Option<Vec<(HostRule, RuleRef)>>,
+    /// Package groups of the allow list: their clients choose hosts themselves.
+    clients: Vec<(String, RuleRef)>,
     list: RuleRef,
     deny: Vec<(HostRule, RuleRef)>,
 }
@@ -268,6 +270,17 @@ impl Rules {
         if is_metadata && matches!(ruling, Ruling::Unrestricted) { self.metadata() } else { ruling }
     }
 
+    /// The entry by which the client of this package group may choose its hosts: every list that
+    /// restricts the network has to name the group.
+    pub fn client(&self, group: &str) -> Option<RuleRef> {
+        let mut found = None;
+        for layer in self.layers.iter().filter(|layer| layer.network.allow.is_some()) {
+            let (_, reference) = layer.network.clients.iter().find(|(name, _)| name == group)?;
+            found = Some(reference.clone());
+        }
+        found
+    }
+
     fn metadata(&self) -> Ruling {
         Ruling::Denied(RuleRef {
             text: "cloud metadata is denied unless its address is allowed".to_owned(),
@@ -383,7 +396,15 @@ impl Net {
             .denying()
             .flat_map(|(block, owner)| block.network.deny.iter().flat_map(move |entry| expand(entry, owner)))
             .collect();
-        Self { allow, list: merged.list.unwrap_or_else(|| no_list(parts.owner)), deny }
+        let clients = merged
+            .entries
+            .iter()
+            .filter_map(|(entry, owner)| match &entry.item {
+                NetworkItem::Group(name) => Some((name.clone(), entry.reference(*owner))),
+                NetworkItem::Host(_) => None,
+            })
+            .collect();
+        Self { allow, clients, list: merged.list.unwrap_or_else(|| no_list(parts.owner)), deny }
     }
 }
 

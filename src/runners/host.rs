@@ -154,7 +154,7 @@ fn credentials(facts: &[Fact], job: &Job) -> Vec<Fact> {
         .collect();
     let by_uid =
         homes.iter().enumerate().map(|(index, home)| (u32::try_from(index).unwrap_or(0), (*home).to_owned()));
-    let catalogue = Catalogue::new(&by_uid.collect(), &job.home, &[]);
+    let catalogue = Catalogue::new(&by_uid.collect(), job, &[]);
     let mut found = Vec::new();
     let roots: BTreeSet<PathBuf> = homes
         .iter()
