@@ -171,7 +171,7 @@ fn objects(report: &Report) -> BTreeSet<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_same_inputs_give_the_same_report(which in 0..RECORDINGS.len(), planes in planes()) {
