@@ -21,6 +21,10 @@ struct Entry {
     except: Vec<String>,
     owners: Vec<String>,
     #[serde(default)]
+    casual: Vec<String>,
+    #[serde(default)]
+    services: Vec<String>,
+    #[serde(default)]
     prints: bool,
 }
 
@@ -35,12 +39,24 @@ pub struct Store {
     paths: Vec<String>,
     except: Vec<String>,
     owners: GlobSet,
+    casual: GlobSet,
+    services: GlobSet,
 }
 
 impl Store {
+    /// Whether a program opens the store on every request, whomever it talks to: wget and ~/.netrc.
+    pub fn is_opened_casually_by(&self, name: &str) -> bool {
+        self.casual.is_match(name)
+    }
+
+    /// Whether a host, by a name that the host's name servers gave, is the service the store is for.
+    pub fn is_for(&self, host: &str) -> bool {
+        self.services.is_match(host)
+    }
+
     /// Whether a program with this file name uses the store as part of its work.
     pub fn is_owned_by(&self, name: &str) -> bool {
-        self.owners.is_match(name)
+        self.owners.is_match(name) || self.casual.is_match(name)
     }
 }
 
@@ -54,6 +70,8 @@ static USERS_OWN: LazyLock<Store> = LazyLock::new(|| Store {
     paths: Vec::new(),
     except: Vec::new(),
     owners: GlobSet::empty(),
+    casual: GlobSet::empty(),
+    services: GlobSet::empty(),
 });
 
 fn read(text: &str) -> Vec<Store> {
@@ -68,6 +86,8 @@ fn read(text: &str) -> Vec<Store> {
             paths: entry.paths,
             except: entry.except,
             owners: crate::commands::globs(&entry.owners),
+            casual: crate::commands::globs(&entry.casual),
+            services: crate::commands::globs(&entry.services),
         })
         .collect()
 }
@@ -75,6 +95,11 @@ fn read(text: &str) -> Vec<Store> {
 /// Every credential store.
 pub fn credentials() -> &'static [Store] {
     &CREDENTIALS
+}
+
+/// The credential store with this id.
+pub fn credential(id: &str) -> Option<&'static Store> {
+    CREDENTIALS.iter().find(|store| store.id == id)
 }
 
 /// The folders and files below a home in which credentials can lie, without wildcards.

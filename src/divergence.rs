@@ -10,7 +10,7 @@ use globset::GlobSet;
 use crate::catalogue::Store;
 use crate::commands::{self, Network, Runs, Tool};
 use crate::event::{Launch, Timestamp, Transport};
-use crate::intent::{StepIntent, basename, is_launcher, is_shell};
+use crate::intent::{Asker, StepIntent, Verb, basename, is_launcher, is_shell};
 use crate::job::Job;
 use crate::lineage::{Lineage, Process, Standing, Touch};
 
@@ -87,6 +87,8 @@ pub struct Context<'a> {
     pub started: Timestamp,
     /// Homes of the user the step runs as: `$HOME`, and the one in the user database.
     pub homes: &'a [String],
+    /// Homes of every local user.
+    pub all_homes: &'a [String],
     /// What each tool writes outside the workspace.
     pub writes: &'a BTreeMap<&'static str, GlobSet>,
     /// Configured registry hosts by tool group.
@@ -149,8 +151,15 @@ pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage
             && !lineage.has_written(path)
             && changed.is_none_or(|changed| changed < context.started)
     };
-    let script_is_tool =
-        script.is_some_and(|path| is_module || places_tools(&absolute(path, launch), program.changed));
+    // pip in the environment that venv made a moment ago is pip.
+    let placed_by_itself = |path: &str| {
+        let tool = commands::tool(basename(path)).map(|tool| tool.id);
+        tool.is_some() && lineage.placed_by(path) == tool
+    };
+    let script_is_tool = script.is_some_and(|path| {
+        let path = absolute(path, launch);
+        is_module || places_tools(&path, program.changed) || placed_by_itself(&path)
+    });
     if let Some(script) = script {
         names.push(basename(script));
     }
@@ -374,6 +383,9 @@ fn is_text(launch: &Launch, identity: &Identity<'_>, step: &StepIntent) -> bool 
 
 fn is_jobs_own(launch: &Launch, context: &Context<'_>, lineage: &Lineage) -> bool {
     let file = launch.program();
+    if lineage.placed_by(&file.path).is_some() {
+        return false;
+    }
     lineage.has_written(&file.path) || file.changed.is_some_and(|changed| changed >= context.started)
 }
 
@@ -390,15 +402,17 @@ pub fn explain(
     let nearest = || process.command.as_deref().map(ToOwned::to_owned);
     let undeclared = || Explanation::Undeclared { nearest: nearest() };
     let tool = process.tool.and_then(commands::by_id);
-    let at = |location: Option<&crate::job::Location>| match location {
-        Some(location) => format!("named at {location}"),
-        None => "named on the command line".to_owned(),
+    let asker = match (&process.standing, &process.command) {
+        (Standing::Text, _) => Asker::Shell,
+        (Standing::Command | Standing::Helper, Some(command)) => Asker::Command(command),
+        (Standing::Script | Standing::Undeclared, _) => Asker::Stranger,
+        _ => Asker::Project,
     };
     match effect {
         Effect::Launch { .. } => undeclared(),
         Effect::Read { path, by_owner, .. } => {
-            if let Some(location) = step.path(path, &context.job.home) {
-                return Explanation::Declared(at(location));
+            if let Some(mention) = step.secret(path, context.all_homes, asker, Verb::Read) {
+                return Explanation::Declared(mention.place());
             }
             if *by_owner {
                 return Explanation::Own(format!("{} uses it to do its work", process.name));
@@ -406,8 +420,12 @@ pub fn explain(
             undeclared()
         }
         Effect::Write { path, store } => {
-            if let Some(location) = step.path(path, &context.job.home) {
-                return Explanation::Declared(at(location));
+            let mention = match store {
+                Some(_) => step.secret(path, context.all_homes, asker, Verb::Write),
+                None => step.path(path),
+            };
+            if let Some(mention) = mention {
+                return Explanation::Declared(mention.place());
             }
             if store.is_none() && is_ordinary_place(path, context) {
                 return Explanation::Derived("the work's own files".to_owned());
@@ -427,8 +445,10 @@ pub fn explain(
             undeclared()
         }
         Effect::Connect { address, object, .. } => {
-            if let Some(location) = step.host(names, &address.ip().to_string()) {
-                return Explanation::Declared(at(location));
+            // In a strand that took a credential a host counts only for the command that names it.
+            let is_strict = lineage.strand(process.key).reads.iter().any(|read| !read.by_owner);
+            if let Some(mention) = step.host(names, &address.ip().to_string(), asker, is_strict) {
+                return Explanation::Declared(mention.place());
             }
             let host = object.rsplit_once(':').map_or(object.as_str(), |(host, _)| host);
             if let Some(tool) = tool {
@@ -472,7 +492,9 @@ pub fn is_comparable(step: &StepIntent) -> bool {
 pub fn chooses(process: &Process, lineage: &Lineage) -> Option<&'static Tool> {
     let is_itself = matches!(process.standing, Standing::Command | Standing::Tool | Standing::Helper);
     let tool = process.tool.and_then(commands::by_id)?;
-    let is_foreign = |read: &Touch| !read.by_owner && read.process == process.key;
+    // A tool that the project's code calls may be handed anything its strand took.
+    let is_called = process.standing == Standing::Tool;
+    let is_foreign = |read: &Touch| !read.by_owner && (is_called || read.process == process.key);
     let is_tainted = lineage.strand(process.key).reads.iter().any(is_foreign);
     (is_itself && tool.network == Network::Client && !is_tainted).then_some(tool)
 }

@@ -98,6 +98,7 @@ pub struct Engine {
     homes: BTreeMap<u32, String>,
     /// Those of the user the job runs as.
     own_homes: Vec<String>,
+    all_homes: Vec<String>,
     writes: BTreeMap<&'static str, GlobSet>,
     resolvers: Vec<IpAddr>,
     registries: BTreeMap<String, BTreeSet<String>>,
@@ -199,6 +200,7 @@ impl Engine {
             catalogue: None,
             homes: BTreeMap::new(),
             own_homes: Vec::new(),
+            all_homes: Vec::new(),
             writes: BTreeMap::new(),
             resolvers: Vec::new(),
             registries: BTreeMap::new(),
@@ -288,6 +290,7 @@ impl Engine {
             self.catalogue = Some(Catalogue::new(&self.homes, &start.job, self.policy.secrets()));
             self.own_homes = vec![start.job.home.clone()];
             self.own_homes.extend(self.homes.get(&start.job.uid).cloned());
+            self.all_homes = self.homes.values().chain([&start.job.home]).cloned().collect();
             self.writes = divergence::writes(&self.own_homes);
         }
         match &event.activity {
@@ -317,7 +320,7 @@ impl Engine {
             }
             Activity::Open { file, access } => self.open(sequence, event, file, *access, &start),
             Activity::Rename { from, to } => {
-                self.lineage.wrote(&to.path);
+                self.lineage.wrote(event.actor, &to.path);
                 self.lineage.moved(&from.path, &to.path);
                 self.read(sequence, event, from, &start);
                 self.write(sequence, event, from, &start);
@@ -486,8 +489,14 @@ impl Engine {
         if access.directory {
             return;
         }
+        // A credential made during the job is an object too: a hard link can't hide it.
+        if file.inode != 0
+            && self.catalogue.as_ref().is_some_and(|catalogue| catalogue.credential(&file.path).is_some())
+        {
+            self.objects.insert((file.device, file.inode), file.path.clone());
+        }
         if access.write || access.create {
-            self.lineage.wrote(&file.path);
+            self.lineage.wrote(event.actor, &file.path);
             self.write(sequence, event, file, start);
         }
         if access.read {
@@ -512,6 +521,7 @@ impl Engine {
             return;
         };
         let by_owner = divergence::owns(process, store, &context, &self.lineage);
+        let is_casual = by_owner && store.is_opened_casually_by(&process.name);
         let effect = Effect::Read { path: path.clone(), store, by_owner };
         let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
         self.act(sequence, event, &effect, &explanation, &ruling);
@@ -527,6 +537,7 @@ impl Engine {
                 title: &store.title,
                 by_owner,
                 is_printable: store.prints,
+                is_casual,
             });
         }
     }
@@ -628,6 +639,7 @@ impl Engine {
                 title: "",
                 by_owner: false,
                 is_printable: false,
+                is_casual: false,
             });
         }
     }
@@ -637,6 +649,7 @@ impl Engine {
             job: &start.job,
             started: start.time,
             homes: &self.own_homes,
+            all_homes: &self.all_homes,
             writes: &self.writes,
             registries: &self.registries,
             chosen: &self.chosen,

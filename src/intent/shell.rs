@@ -1,16 +1,17 @@
 //! Walks shell text and notes down which programs, hosts and paths it names.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use brush_parser::ast::{
     AndOr, AssignmentName, AssignmentValue, Command as Node, CommandPrefixOrSuffixItem, CompoundCommand,
-    CompoundList, IoFileRedirectTarget, IoRedirect, RedirectList, SimpleCommand, SourceLocation,
-    Word as ShellWord,
+    CompoundList, IoFileRedirectKind, IoFileRedirectTarget, IoRedirect, RedirectList, SimpleCommand,
+    SourceLocation, Word as ShellWord,
 };
 use brush_parser::word::{Parameter, ParameterExpr, TildeExpr, WordPiece, WordPieceWithSource};
 use brush_parser::{Parser, ParserOptions};
 
-use super::{Command, StepIntent, Word, basename, is_launcher, is_shell};
+use super::{By, Command, Mention, StepIntent, Word, basename, is_launcher, is_shell};
 use crate::event::normal_path;
 use crate::job::Location;
 
@@ -29,12 +30,14 @@ pub(super) struct Reader<'a> {
     variables: BTreeMap<String, Option<String>>,
     options: ParserOptions,
     depth: usize,
+    /// The command at hand goes into a pipe or a file.
+    is_passed_on: bool,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(step: &'a mut StepIntent, home: &'a str, workspace: &'a str) -> Self {
         let options = ParserOptions::default();
-        Self { step, home, workspace, variables: BTreeMap::new(), options, depth: 0 }
+        Self { step, home, workspace, variables: BTreeMap::new(), options, depth: 0, is_passed_on: false }
     }
 
     /// Reads a whole text whose first line stands at `location`.
@@ -88,7 +91,8 @@ impl<'a> Reader<'a> {
     }
 
     fn pipeline(&mut self, commands: &[Node], start: Option<&Location>) {
-        for command in commands {
+        for (index, command) in commands.iter().enumerate() {
+            self.is_passed_on = index + 1 < commands.len();
             match command {
                 Node::Simple(simple) => self.simple(simple, start),
                 Node::Compound(compound, redirects) => {
@@ -114,7 +118,7 @@ impl<'a> Reader<'a> {
                 self.variables.insert(clause.variable_name.clone(), None);
                 for value in clause.values.iter().flatten() {
                     let word = self.word(value, start);
-                    self.mentions(&word.text, start);
+                    self.mentions(&word, &By::Shell, start);
                 }
                 self.list(&clause.body.list, start);
             }
@@ -153,13 +157,16 @@ impl<'a> Reader<'a> {
         match redirect {
             IoRedirect::File(
                 _,
-                _,
+                kind,
                 IoFileRedirectTarget::Filename(word) | IoFileRedirectTarget::Duplicate(word),
-            )
-            | IoRedirect::OutputAndError(word, _) => {
+            ) => {
+                let by = if matches!(kind, IoFileRedirectKind::Read) { By::Shell } else { By::ShellOutput };
                 let word = self.word(word, start);
-                self.path(&word.text, start);
-                self.mentions(&word.text, start);
+                self.mentions(&word, &by, start);
+            }
+            IoRedirect::OutputAndError(word, _) => {
+                let word = self.word(word, start);
+                self.mentions(&word, &By::ShellOutput, start);
             }
             IoRedirect::File(_, _, IoFileRedirectTarget::ProcessSubstitution(_, subshell)) => {
                 self.list(&subshell.list, start);
@@ -167,12 +174,12 @@ impl<'a> Reader<'a> {
             IoRedirect::File(_, _, IoFileRedirectTarget::Fd(_)) => {}
             IoRedirect::HereDocument(_, document) => {
                 for word in document.doc.value.split_whitespace() {
-                    self.mentions(word, start);
+                    self.mentions(&Word { text: word.to_owned(), known: true }, &By::Setting, start);
                 }
             }
             IoRedirect::HereString(_, word) => {
                 let word = self.word(word, start);
-                self.mentions(&word.text, start);
+                self.mentions(&word, &By::Setting, start);
             }
         }
     }
@@ -204,7 +211,14 @@ impl<'a> Reader<'a> {
         words: &mut Vec<Word>,
     ) {
         match item {
-            CommandPrefixOrSuffixItem::IoRedirect(redirect) => self.redirect(redirect, here),
+            CommandPrefixOrSuffixItem::IoRedirect(redirect) => {
+                self.is_passed_on |= matches!(
+                    redirect,
+                    IoRedirect::File(_, _, IoFileRedirectTarget::Filename(_))
+                        | IoRedirect::OutputAndError(..)
+                );
+                self.redirect(redirect, here);
+            }
             CommandPrefixOrSuffixItem::Word(word) => {
                 let word = self.word(word, here);
                 words.push(word);
@@ -216,7 +230,7 @@ impl<'a> Reader<'a> {
                 }
                 let AssignmentValue::Scalar(value) = &assignment.value else { return };
                 let value = self.word(value, here);
-                self.mentions(&value.text, here);
+                self.mentions(&value, &By::Setting, here);
                 if let AssignmentName::VariableName(name) = &assignment.name {
                     let value = (value.known && !assignment.append).then_some(value.text);
                     self.variables
@@ -290,9 +304,15 @@ impl<'a> Reader<'a> {
         if !first.known || matches!(name.as_str(), "eval" | "source" | "." | "alias") {
             self.step.is_open = true;
         }
-        for word in &words {
-            self.mentions(&word.text, location.as_ref());
+        let command = Command { words, location };
+        let label: Arc<str> = command.to_string().into();
+        // What is only printed is not done; further down a pipe, or in a file, it may be.
+        if !matches!(name.as_str(), "echo" | "printf" | ":") || self.is_passed_on {
+            for word in &command.words {
+                self.mentions(word, &By::Command(Arc::clone(&label)), command.location.as_ref());
+            }
         }
+        let Command { words, location } = command;
         // Text inside text: `bash -c '…'`, `eval '…'`, also behind launchers.
         let is_text_taker = |word: &Word| is_shell(basename(&word.text)) || word.text == "eval";
         if let Some(at) = words.iter().position(is_text_taker).filter(|at| *at == 0 || is_launcher(&name)) {
@@ -314,53 +334,50 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes down every host and path a word names.
-    fn mentions(&mut self, word: &str, location: Option<&Location>) {
-        let mut rest = word;
+    fn mentions(&mut self, word: &Word, by: &By, location: Option<&Location>) {
+        let text = word.text.as_str();
+        let mention =
+            |text: String| Mention { text, known: word.known, location: location.cloned(), by: by.clone() };
+        let mut rest = text;
         while let Some(at) = rest.find("://") {
             let authority = &rest[at + 3..];
             let end = authority
                 .find(['/', '?', '#', '"', '\'', ' ', ')', '>', ',', ';', '\n'])
                 .unwrap_or(authority.len());
-            self.host(&authority[..end], location);
+            self.step.hosts.extend(host(&authority[..end]).map(mention));
             rest = &authority[end..];
         }
-        if word.contains("://") {
+        if text.contains("://") {
             return;
         }
         // `--option=value`, `NAME=value`, `@file` as curl reads it.
-        let value = word.split_once('=').map_or(word, |(_, value)| value).trim_start_matches('@');
+        let value = text.split_once('=').map_or(text, |(_, value)| value).trim_start_matches('@');
         if let Some((user_host, _)) = value.split_once(':').filter(|(before, _)| before.contains('@')) {
-            self.host(user_host, location);
+            self.step.hosts.extend(host(user_host).map(mention));
         } else if looks_like_host(value) {
-            self.host(value, location);
+            self.step.hosts.extend(host(value).map(mention));
         }
         if !value.is_empty() && !value.starts_with('-') {
             // A bare word may be a file of the working folder.
-            self.path(value, location);
+            let absolute = match value.strip_prefix("~/") {
+                Some(rest) => format!("{}/{rest}", self.home),
+                None if value.starts_with('/') => value.to_owned(),
+                None => format!("{}/{value}", self.workspace),
+            };
+            self.step.paths.push(mention(normal_path(&absolute)));
         }
     }
+}
 
-    fn host(&mut self, authority: &str, location: Option<&Location>) {
-        let host = authority.rsplit('@').next().unwrap_or(authority);
-        let host = match host.strip_prefix('[') {
-            Some(bracketed) => bracketed.split(']').next().unwrap_or(bracketed),
-            None => host.split(':').next().unwrap_or(host),
-        };
-        let host = host.trim_end_matches('.').to_ascii_lowercase();
-        // `*` alone would explain every destination.
-        if host.chars().filter(char::is_ascii_alphanumeric).count() >= 3 || host == "::1" {
-            self.step.hosts.push((host, location.cloned()));
-        }
-    }
-
-    fn path(&mut self, path: &str, location: Option<&Location>) {
-        let absolute = match path.strip_prefix("~/") {
-            Some(rest) => format!("{}/{rest}", self.home),
-            None if path.starts_with('/') => path.to_owned(),
-            None => format!("{}/{path}", self.workspace),
-        };
-        self.step.paths.push((normal_path(&absolute), location.cloned()));
-    }
+/// The host of `user@host:port`; `None` for what would explain every destination.
+fn host(authority: &str) -> Option<String> {
+    let host = authority.rsplit('@').next().unwrap_or(authority);
+    let host = match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or(bracketed),
+        None => host.split(':').next().unwrap_or(host),
+    };
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    (host.chars().filter(char::is_ascii_alphanumeric).count() >= 3 || host == "::1").then_some(host)
 }
 
 impl Word {
