@@ -135,10 +135,10 @@ fn sources() -> Vec<Source> {
         .into_iter()
         .filter(|path| path.extension().is_some_and(|end| end == "rs"))
         .collect();
-    let texts: Vec<(PathBuf, String)> =
+    let sources: Vec<(PathBuf, String)> =
         paths.into_iter().map(|path| (path.clone(), fs::read_to_string(&path).expect("text"))).collect();
-    let tests: BTreeSet<PathBuf> = texts.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
-    texts
+    let tests: BTreeSet<PathBuf> = sources.iter().flat_map(|(path, text)| test_modules(path, text)).collect();
+    sources
         .into_iter()
         .filter(|(path, _)| !tests.contains(path) && !path.ends_with("build.rs"))
         .map(|(path, text)| {
