@@ -326,11 +326,24 @@ impl Engine {
                 self.write(sequence, event, from, &start);
                 self.write(sequence, event, to, &start);
             }
-            Activity::Delete { file } => self.write(sequence, event, file, &start),
+            Activity::Link { from, to } => {
+                self.lineage.wrote(event.actor, &to.path);
+                self.read(sequence, event, from, &start);
+                self.write(sequence, event, to, &start);
+            }
+            Activity::Symlink { file, .. } | Activity::Truncate { file } => {
+                self.lineage.wrote(event.actor, &file.path);
+                self.write(sequence, event, file, &start);
+            }
+            Activity::Delete { file }
+            | Activity::Chmod { file, .. }
+            | Activity::Chown { file, .. }
+            | Activity::Mkdir { file } => self.write(sequence, event, file, &start),
             Activity::Connect { to, transport } | Activity::Send { to, transport } => {
                 self.connect(sequence, event, *to, *transport, &start);
             }
-            Activity::Answer { .. } | Activity::Lost { .. } => {}
+            // No rule asks for these yet.
+            _ => {}
         }
     }
 
@@ -372,17 +385,14 @@ impl Engine {
         };
         let Some(process) = self.lineage.get(of) else { return };
         let tally = self.steps.entry(process.step.clone()).or_default();
-        match &event.activity {
-            Activity::Fork { .. } => {
-                tally.counts.process += 1;
-                tally.processes += 1;
-            }
-            Activity::Launch(_) | Activity::Exit { .. } => tally.counts.process += 1,
-            Activity::Open { .. } | Activity::Rename { .. } | Activity::Delete { .. } => {
-                tally.counts.file += 1;
-            }
-            Activity::Connect { .. } | Activity::Send { .. } => tally.counts.egress += 1,
-            Activity::Answer { .. } | Activity::Lost { .. } => {}
+        match event.activity.plane() {
+            Some(Plane::Process) => tally.counts.process += 1,
+            Some(Plane::File) => tally.counts.file += 1,
+            Some(Plane::Egress) => tally.counts.egress += 1,
+            None => {}
+        }
+        if matches!(event.activity, Activity::Fork { .. }) {
+            tally.processes += 1;
         }
     }
 

@@ -64,26 +64,151 @@ pub struct Event {
 #[serde(tag = "activity", rename_all = "kebab-case")]
 pub enum Activity {
     /// The actor made a new process. Threads are not processes.
-    Fork { child: ProcessKey },
+    Fork {
+        child: ProcessKey,
+    },
     /// The actor replaced its image (OCSF Process Activity: Launch).
     Launch(Launch),
     /// The actor's last thread ended.
-    Exit { status: ExitStatus },
-    /// The actor opened a file and got a descriptor.
-    Open { file: File, access: Access },
+    Exit {
+        status: ExitStatus,
+    },
+    /// The actor opened a file, or was given one, and has a descriptor.
+    Open {
+        file: File,
+        access: Access,
+    },
     /// The actor gave a file or folder another name.
-    Rename { from: File, to: File },
+    Rename {
+        from: File,
+        to: File,
+    },
     /// The actor removed a name: a file, or an empty folder.
-    Delete { file: File },
+    Delete {
+        file: File,
+    },
     /// The actor asked for a connection (TCP, or a connected UDP socket).
-    Connect { to: SocketAddr, transport: Transport },
+    Connect {
+        to: SocketAddr,
+        transport: Transport,
+    },
     /// The actor sent a datagram without connecting. Told once per process and destination.
-    Send { to: SocketAddr, transport: Transport },
+    Send {
+        to: SocketAddr,
+        transport: Transport,
+    },
     /// A name server's answer reached this host: the name stood for these addresses.
     /// Anybody can send one; the engine believes the host's own name servers.
-    Answer { server: IpAddr, name: String, addresses: Vec<IpAddr> },
+    Answer {
+        server: IpAddr,
+        name: String,
+        addresses: Vec<IpAddr>,
+    },
+    /// The actor gave the file `from` a second name.
+    Link {
+        from: File,
+        to: File,
+    },
+    /// The actor made `file`, which leads to `target`, as it was written.
+    Symlink {
+        target: String,
+        file: File,
+    },
+    /// The actor set the permission bits of a file.
+    Chmod {
+        file: File,
+        mode: u32,
+    },
+    /// The actor gave a file to a user, a group or both.
+    Chown {
+        file: File,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uid: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gid: Option<u32>,
+    },
+    /// The actor cut a file, or made it longer.
+    Truncate {
+        file: File,
+    },
+    /// The actor made a folder.
+    Mkdir {
+        file: File,
+    },
+    /// The actor made a device, a pipe, a socket or a file, by its type and permission bits.
+    Mknod {
+        file: File,
+        mode: u32,
+    },
+    /// The actor set an extended attribute.
+    Setxattr {
+        file: File,
+        name: String,
+    },
+    /// The actor mounted something. `source` as it was written, or what a moved mount was.
+    Mount {
+        source: String,
+        target: File,
+    },
+    Unmount {
+        target: File,
+    },
+    /// The actor made `root` the root of its mount namespace.
+    PivotRoot {
+        root: File,
+    },
+    /// The actor made a file in memory, which no path leads to.
+    Memfd {
+        name: String,
+    },
+    /// The actor loaded a kernel module: from a file, or from its memory.
+    Module {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        file: Option<File>,
+    },
+    /// The actor connected to a unix socket. A name that is no path begins with `@`.
+    UnixConnect {
+        file: File,
+    },
+    /// The actor made an unusual socket: raw, packet, vsock and the like. Not plain TCP and UDP,
+    /// nor unix sockets.
+    Socket {
+        family: String,
+        kind: String,
+        protocol: u32,
+    },
+    /// The actor set up a ring (`io_uring`), whose requests are no system calls.
+    Ring,
+    /// The actor took hold of another process, or reached into its memory. `target` as the actor's
+    /// pid namespace numbers it. Told once for each.
+    Trace {
+        request: String,
+        target: u32,
+    },
+    /// The actor spoke to the kernel's program loader. Told once per process and command.
+    Bpf {
+        command: String,
+    },
+    /// The actor left a namespace for a new one, or for another process's (`entered`).
+    Namespace {
+        kinds: Vec<String>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        entered: bool,
+    },
+    /// Who the actor is now, after it asked for a change. `capabilities` as the kernel's bits.
+    Credentials {
+        uid: u32,
+        effective_uid: u32,
+        gid: u32,
+        effective_gid: u32,
+        capabilities: u64,
+    },
     /// Records of one plane that could not be delivered since `since`.
-    Lost { plane: Plane, count: u64, since: Timestamp },
+    Lost {
+        plane: Plane,
+        count: u64,
+        since: Timestamp,
+    },
 }
 
 /// A new image, as it is once in place: these are the arguments that run.
@@ -150,7 +275,7 @@ impl File {
 
 /// What a descriptor may do, from the flags of a successful open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts about one descriptor")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one descriptor")]
 pub struct Access {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub read: bool,
@@ -162,6 +287,9 @@ pub struct Access {
     /// The descriptor stands for a folder.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub directory: bool,
+    /// The descriptor came in a message from another process, which opened the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub received: bool,
 }
 
 /// How a process ended.
@@ -198,6 +326,69 @@ pub enum Plane {
     Process,
     File,
     Egress,
+}
+
+impl Activity {
+    /// The plane it is counted under; `None` for what the recorder says about itself.
+    pub fn plane(&self) -> Option<Plane> {
+        Some(match self {
+            Self::Fork { .. }
+            | Self::Launch(_)
+            | Self::Exit { .. }
+            | Self::Ring
+            | Self::Trace { .. }
+            | Self::Bpf { .. }
+            | Self::Module { .. }
+            | Self::Namespace { .. }
+            | Self::Credentials { .. } => Plane::Process,
+            Self::Open { .. }
+            | Self::Rename { .. }
+            | Self::Delete { .. }
+            | Self::Link { .. }
+            | Self::Symlink { .. }
+            | Self::Chmod { .. }
+            | Self::Chown { .. }
+            | Self::Truncate { .. }
+            | Self::Mkdir { .. }
+            | Self::Mknod { .. }
+            | Self::Setxattr { .. }
+            | Self::Mount { .. }
+            | Self::Unmount { .. }
+            | Self::PivotRoot { .. }
+            | Self::Memfd { .. } => Plane::File,
+            Self::Connect { .. }
+            | Self::Send { .. }
+            | Self::Answer { .. }
+            | Self::UnixConnect { .. }
+            | Self::Socket { .. } => Plane::Egress,
+            Self::Lost { .. } => return None,
+        })
+    }
+
+    /// The files it names, in the order of its fields.
+    pub fn files_mut(&mut self) -> Vec<&mut File> {
+        match self {
+            Self::Launch(launch) => {
+                std::iter::once(&mut launch.executable).chain(&mut launch.script).collect()
+            }
+            Self::Rename { from, to } | Self::Link { from, to } => vec![from, to],
+            Self::Open { file, .. }
+            | Self::Delete { file }
+            | Self::Symlink { file, .. }
+            | Self::Chmod { file, .. }
+            | Self::Chown { file, .. }
+            | Self::Truncate { file }
+            | Self::Mkdir { file }
+            | Self::Mknod { file, .. }
+            | Self::Setxattr { file, .. }
+            | Self::UnixConnect { file }
+            | Self::Mount { target: file, .. }
+            | Self::Unmount { target: file }
+            | Self::PivotRoot { root: file } => vec![file],
+            Self::Module { file } => file.iter_mut().collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 impl Plane {

@@ -136,12 +136,18 @@ impl Redactor {
             },
             Input::Event(event) => match &mut event.activity {
                 Activity::Launch(launch) => self.launch(launch),
-                Activity::Open { file, .. } | Activity::Delete { file } => self.file(file),
-                Activity::Rename { from, to } => {
-                    self.file(from);
-                    self.file(to);
+                activity => {
+                    for file in activity.files_mut() {
+                        self.file(file);
+                    }
+                    match activity {
+                        Activity::Symlink { target: text, .. }
+                        | Activity::Mount { source: text, .. }
+                        | Activity::Setxattr { name: text, .. }
+                        | Activity::Memfd { name: text } => self.text(text),
+                        _ => {}
+                    }
                 }
-                _ => {}
             },
             Input::Start(start) => {
                 for step in &mut start.job.steps {

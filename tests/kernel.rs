@@ -6,12 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use edamame_guard::event::{Activity, Event, ExitStatus, Launch, Plane, ProcessKey, Reach, Transport};
+use edamame_guard::event::{Activity, Event, ExitStatus, File, Launch, Plane, ProcessKey, Reach, Transport};
 use edamame_guard::sensors::Sensor as _;
 use edamame_guard::sensors::ebpf::{Ebpf, Options, SensorError};
 
@@ -84,12 +84,7 @@ fn lost(events: &[Event], of: Plane) -> u64 {
 }
 
 fn of(event: &Event) -> Option<Plane> {
-    match event.activity {
-        Activity::Fork { .. } | Activity::Launch(_) | Activity::Exit { .. } => Some(Plane::Process),
-        Activity::Open { .. } | Activity::Rename { .. } | Activity::Delete { .. } => Some(Plane::File),
-        Activity::Connect { .. } | Activity::Send { .. } | Activity::Answer { .. } => Some(Plane::Egress),
-        Activity::Lost { .. } => None,
-    }
+    event.activity.plane()
 }
 
 #[test]
@@ -567,4 +562,190 @@ fn fresh_events_wait_for_older_ones() {
     }
     events.extend(watch.sensor.drain(true));
     assert_eq!(launches(&events).iter().filter(|launch| launch.arguments == ["/bin/true"]).count(), 200);
+}
+
+/// Builds a program of tests/programs, or says why not.
+fn program(name: &str, into: &Path) -> Option<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs").join(name).with_extension("c");
+    let built = into.join(name);
+    match Command::new("cc").arg("-o").arg(&built).arg(source).output() {
+        Ok(output) if output.status.success() => Some(built),
+        Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),
+        Err(_) => {
+            println!("{name} skipped: needs a C compiler");
+            None
+        }
+    }
+}
+
+#[test]
+fn every_route_to_a_file_gives_the_same_object() {
+    const ROUTES: [&str; 22] = [
+        "open",
+        "openat",
+        "openat2",
+        "dots",
+        "symlink",
+        "folder-symlink",
+        "hard-link",
+        "rename",
+        "proc-root",
+        "proc-cwd",
+        "proc-fd",
+        "bind-mount",
+        "chroot",
+        "handle",
+        "io_uring-openat",
+        "io_uring-openat2",
+        "io_uring-worker",
+        "io_uring-slot",
+        "open-32-bit",
+        "openat-32-bit",
+        "message",
+        "pidfd",
+    ];
+    let mut watch = watch!("every_route_to_a_file_gives_the_same_object");
+    let tools = tempfile::tempdir().expect("a folder");
+    let Some(routes) = program("routes", tools.path()) else { return };
+    for route in ROUTES {
+        let folder = tempfile::tempdir().expect("a folder");
+        let real = folder.path().canonicalize().expect("a real folder");
+        let file = real.join("credentials");
+        fs::write(&file, "secret").expect("a file");
+        let metadata = fs::metadata(&file).expect("the file");
+        let mut child = Command::new(&routes)
+            .args([route, "credentials"])
+            .current_dir(&real)
+            .spawn()
+            .expect("the program starts");
+        let pid = child.id();
+        let status = child.wait().expect("the program ends");
+        let events = watch.sensor.drain(true);
+        if status.code() == Some(77) {
+            println!("{route:<20} not on this host");
+            continue;
+        }
+        assert!(status.success(), "{route}");
+        let opened =
+            events.iter().filter(|event| event.actor.pid == pid).find_map(|event| match &event.activity {
+                Activity::Open { file: opened, access }
+                    if (opened.device, opened.inode) == (metadata.dev(), metadata.ino())
+                        || (opened.requested && Path::new(&opened.path) == file) =>
+                {
+                    Some((opened.clone(), *access))
+                }
+                _ => None,
+            });
+        let Some((opened, access)) = opened else { panic!("{route}: {events:#?}") };
+        println!(
+            "{route:<20} device {} inode {} {}{}{}",
+            opened.device,
+            opened.inode,
+            opened.path.strip_prefix(real.to_str().expect("plain")).unwrap_or(&opened.path),
+            if opened.requested { " requested" } else { "" },
+            if access.received { " received" } else { "" },
+        );
+        assert!(access.read, "{route}");
+        assert_eq!(opened.requested, route == "io_uring-slot", "{route}");
+        assert_eq!(access.received, route == "message", "{route}");
+        let name = match route {
+            "hard-link" => "hard",
+            "rename" => "other",
+            "bind-mount" => "mounted",
+            _ => "credentials",
+        };
+        assert_eq!(Path::new(&opened.path), real.join(name), "{route}");
+        assert_eq!(lost(&events, Plane::File), 0, "{route}");
+    }
+}
+
+#[test]
+fn acts_that_open_nothing_are_told() {
+    let mut watch = watch!("acts_that_open_nothing_are_told");
+    let tools = tempfile::tempdir().expect("a folder");
+    let Some(acts) = program("acts", tools.path()) else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let real = folder.path().canonicalize().expect("a real folder");
+    let child = Command::new(acts).current_dir(&real).stdout(Stdio::piped()).spawn().expect("it starts");
+    let pid = child.id();
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success());
+    let child: u32 = String::from_utf8_lossy(&output.stdout).trim().parse().expect("a number");
+    let events = watch.sensor.drain(true);
+    let short = |file: &File| {
+        let known = if file.requested { "" } else { "=" };
+        let path = file.path.strip_prefix(real.to_str().expect("plain")).unwrap_or(&file.path);
+        assert!(file.requested || file.inode == fs::metadata(real.join("file")).expect("there").ino());
+        format!("{known}{path}")
+    };
+    let told: Vec<String> = events
+        .iter()
+        .filter(|event| event.actor.pid == pid)
+        .filter_map(|event| {
+            Some(match &event.activity {
+                Activity::Link { from, to } => format!("link {} {}", short(from), short(to)),
+                Activity::Symlink { target, file } => format!("symlink {target} {}", short(file)),
+                Activity::Chmod { file, mode } => format!("chmod {} {mode:o}", short(file)),
+                Activity::Chown { file, uid, gid } => format!("chown {} {uid:?} {gid:?}", short(file)),
+                Activity::Truncate { file } => format!("truncate {}", short(file)),
+                Activity::Mkdir { file } => format!("mkdir {}", short(file)),
+                Activity::Mknod { file, mode } => format!("mknod {} {mode:o}", short(file)),
+                Activity::Setxattr { file, name } => format!("setxattr {} {name}", short(file)),
+                Activity::Mount { source, target } => format!("mount {source} {}", short(target)),
+                Activity::Unmount { target } => format!("unmount {}", short(target)),
+                Activity::Memfd { name } => format!("memfd {name}"),
+                Activity::Module { file } => format!("module {}", file.as_ref().map(short)?),
+                Activity::UnixConnect { file } if file.requested => format!("unix {}", short(file)),
+                Activity::UnixConnect { file } => format!("unix {}", file.path),
+                Activity::Socket { family, kind, protocol } => format!("socket {family} {kind} {protocol}"),
+                Activity::Trace { request, target } if *target == child => format!("trace {request} child"),
+                Activity::Trace { request, target } => format!("trace {request} {target}"),
+                Activity::Bpf { command } => format!("bpf {command}"),
+                Activity::Namespace { kinds, entered } => format!("namespace {} {entered}", kinds.join("+")),
+                Activity::Credentials { uid, effective_uid, gid, effective_gid, capabilities } => format!(
+                    "credentials {uid} {effective_uid} {gid} {effective_gid} {}",
+                    if *capabilities == 0 { "none" } else { "some" }
+                ),
+                _ => return None,
+            })
+        })
+        .collect();
+    for line in &told {
+        println!("{line}");
+    }
+    let expected = [
+        "link /file /second",
+        "symlink ../target /soft",
+        "chmod /file 4755",
+        "chmod =/file 600",
+        "chown /file Some(1) None",
+        "chown =/file Some(0) Some(0)",
+        "truncate /file",
+        "truncate =/file",
+        "mkdir /below",
+        "mknod /pipe 10600",
+        "setxattr /file trusted.note",
+        "memfd hidden",
+        "unix /a.sock",
+        "unix @nowhere",
+        "socket ipv4 raw 1",
+        "socket packet raw 0",
+        "socket netlink raw 12",
+        "trace read-memory child",
+        "trace attach child",
+        "trace attach 4194304",
+        "bpf next-program",
+        "bpf link-detach",
+        "module =/file",
+        "namespace mount+host-name false",
+        "mount  /",
+        "mount file /second",
+        "unmount /second",
+        "namespace host-name true",
+        "credentials 0 0 7 8 some",
+        "credentials 1 2 7 8 none",
+    ];
+    let is_optional = |line: &&str| line.starts_with("setxattr") && !told.iter().any(|told| told == line);
+    let expected: Vec<&str> = expected.into_iter().filter(|line| !is_optional(line)).collect();
+    assert_eq!(told, expected);
 }

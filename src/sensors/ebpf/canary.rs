@@ -1,5 +1,6 @@
-//! A small child that does everything the recorder must see, so that a hook which attached
-//! but never fires is found before the job starts.
+//! Two small children that do everything the recorder must see, so that a hook which attached
+//! but never fires is found before the job starts. The second does what could end it: it leaves
+//! its namespaces, and makes a 32-bit system call, which some hosts answer with a signal.
 #![expect(unsafe_code, reason = "fork and raw system calls, one for each hook")]
 
 use std::ffi::{CStr, CString};
@@ -32,6 +33,8 @@ struct Names {
     third: CString,
     fourth: CString,
     folder: CString,
+    mount: CString,
+    old_root: CString,
 }
 
 impl Canary {
@@ -45,6 +48,8 @@ impl Canary {
                 third: name("3")?,
                 fourth: name("4")?,
                 folder: name("folder")?,
+                mount: name("mount")?,
+                old_root: name("mount/old")?,
             },
             listener: TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?,
             image: image().ok(),
@@ -57,14 +62,26 @@ impl Canary {
         Ok(self.listener.local_addr()?.port())
     }
 
-    /// Runs the child to its end.
+    /// How many children there are.
+    pub(super) const CHILDREN: usize = 2;
+
+    /// Runs both children to their end.
     pub(super) fn run(&self) -> io::Result<()> {
         let port = self.port()?;
-        // SAFETY: The child calls `act` alone, which makes system calls on values made above and
-        // never returns; it takes no lock and does not allocate.
-        match unsafe { fork() }? {
-            ForkResult::Child => act(&self.names, port, self.image.as_ref().map_or(-1, AsRawFd::as_raw_fd)),
-            ForkResult::Parent { child } => waitpid(child, None).map(|_| ())?,
+        let mut children = Vec::new();
+        for is_second in [false, true] {
+            // SAFETY: The child calls `act` or `leave` alone, which make system calls on values
+            // made above and never return; they take no lock and do not allocate.
+            match unsafe { fork() }? {
+                ForkResult::Child if is_second => leave(&self.names, port),
+                ForkResult::Child => {
+                    act(&self.names, port, self.image.as_ref().map_or(-1, AsRawFd::as_raw_fd))
+                }
+                ForkResult::Parent { child } => children.push(child),
+            }
+        }
+        for child in children {
+            waitpid(child, None)?;
         }
         Ok(())
     }
@@ -157,7 +174,6 @@ fn image() -> io::Result<OwnedFd> {
     Ok(image)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "address families are small numbers")]
 fn act(names: &Names, port: u16, image: i32) -> ! {
     const FILE: libc::c_int = libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC;
     let null: &CStr = c"/dev/null";
@@ -172,37 +188,47 @@ fn act(names: &Names, port: u16, image: i32) -> ! {
             libc::syscall(libc::SYS_open, null.as_ptr(), libc::O_RDONLY);
             libc::syscall(libc::SYS_creat, names.first.as_ptr(), 0o600);
         }
-        libc::syscall(libc::SYS_openat, here, names.first.as_ptr(), FILE, 0o600);
+        let file = libc::syscall(libc::SYS_openat, here, names.first.as_ptr(), FILE, 0o600);
         libc::syscall(libc::SYS_openat2, here, null.as_ptr(), how.as_ptr(), size_of_val(&how));
+        describe(names, file);
+        descriptors(file);
+        privileges();
 
         let (first, second) = (names.first.as_ptr(), names.second.as_ptr());
         let (third, fourth) = (names.third.as_ptr(), names.fourth.as_ptr());
+        libc::syscall(libc::SYS_linkat, here, first, here, second, 0);
+        libc::syscall(libc::SYS_unlinkat, here, second, 0);
+        libc::syscall(libc::SYS_symlinkat, first, here, second);
+        libc::syscall(libc::SYS_unlinkat, here, second, 0);
+        libc::syscall(libc::SYS_mknodat, here, second, libc::S_IFREG | 0o600, 0);
+        libc::syscall(libc::SYS_unlinkat, here, second, 0);
+        #[cfg(target_arch = "x86_64")]
+        {
+            libc::syscall(libc::SYS_link, first, second);
+            libc::syscall(libc::SYS_unlink, second);
+            libc::syscall(libc::SYS_symlink, first, second);
+            libc::syscall(libc::SYS_unlink, second);
+            libc::syscall(libc::SYS_mknod, second, libc::S_IFREG | 0o600, 0);
+            libc::syscall(libc::SYS_unlink, second);
+            libc::syscall(libc::SYS_mkdir, second, 0o700);
+            libc::syscall(libc::SYS_rmdir, second);
+        }
         libc::syscall(libc::SYS_renameat, here, first, here, second);
         libc::syscall(libc::SYS_renameat2, here, second, here, third, 0);
+        libc::syscall(libc::SYS_mkdirat, here, names.folder.as_ptr(), 0o700);
         #[cfg(target_arch = "x86_64")]
         {
             libc::syscall(libc::SYS_rename, third, fourth);
             libc::syscall(libc::SYS_unlink, fourth);
             libc::syscall(libc::SYS_openat, here, third, FILE, 0o600);
-            libc::syscall(libc::SYS_mkdirat, here, names.folder.as_ptr(), 0o700);
             libc::syscall(libc::SYS_rmdir, names.folder.as_ptr());
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = fourth;
         libc::syscall(libc::SYS_unlinkat, here, third, 0);
+        uring::requests(names);
 
-        let mut address: libc::sockaddr_in = std::mem::zeroed();
-        address.sin_family = libc::AF_INET as libc::sa_family_t;
-        address.sin_port = port.to_be();
-        address.sin_addr.s_addr = libc::INADDR_LOOPBACK.to_be();
-        visit(libc::AF_INET, std::ptr::from_ref(&address).cast(), size_of_val(&address));
-
-        let mut address: libc::sockaddr_in6 = std::mem::zeroed();
-        address.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-        address.sin6_port = port.to_be();
-        address.sin6_addr.s6_addr[15] = 1;
-        visit(libc::AF_INET6, std::ptr::from_ref(&address).cast(), size_of_val(&address));
-
+        visit(port);
         let arguments = [c"edamame-guard-canary".as_ptr(), std::ptr::null()];
         let environment = [std::ptr::null::<libc::c_char>()];
         libc::syscall(
@@ -219,11 +245,301 @@ fn act(names: &Names, port: u16, image: i32) -> ! {
     }
 }
 
+/// Sets everything about one file.
+///
+/// # Safety
+/// None is needed; the calls take names and a number.
+unsafe fn describe(names: &Names, file: libc::c_long) {
+    const FCHMODAT2: libc::c_long = 452;
+    const SETXATTRAT: libc::c_long = 463;
+    let here = libc::AT_FDCWD;
+    let first = names.first.as_ptr();
+    let (attribute, value) = (c"trusted.edamame".as_ptr(), c"1");
+    let long = [value.as_ptr() as u64, 1]; // struct xattr_args: value, size and flags.
+    // SAFETY: As in `act`.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        {
+            libc::syscall(libc::SYS_chmod, first, 0o600);
+            libc::syscall(libc::SYS_chown, first, -1, -1);
+            libc::syscall(libc::SYS_lchown, first, -1, -1);
+        }
+        libc::syscall(libc::SYS_fchmod, file, 0o600);
+        libc::syscall(libc::SYS_fchmodat, here, first, 0o600);
+        libc::syscall(FCHMODAT2, here, first, 0o600, 0);
+        libc::syscall(libc::SYS_fchown, file, -1, -1);
+        libc::syscall(libc::SYS_fchownat, here, first, -1, -1, 0);
+        libc::syscall(libc::SYS_truncate, first, 0);
+        libc::syscall(libc::SYS_ftruncate, file, 0);
+        libc::syscall(libc::SYS_setxattr, first, attribute, value.as_ptr(), 1, 0);
+        libc::syscall(libc::SYS_lsetxattr, first, attribute, value.as_ptr(), 1, 0);
+        libc::syscall(libc::SYS_fsetxattr, file, attribute, value.as_ptr(), 1, 0);
+        libc::syscall(SETXATTRAT, here, first, 0, attribute, long.as_ptr(), size_of_val(&long));
+    }
+}
+
+/// Gets hold of a file that is open already, in each of the ways.
+///
+/// # Safety
+/// None is needed; the calls take values of this function and a number.
+#[expect(clippy::cast_possible_truncation, reason = "descriptors and sizes are small numbers")]
+unsafe fn descriptors(file: libc::c_long) {
+    // SAFETY: As in `act`; the control message is built with the macros made for it.
+    unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0);
+        libc::syscall(libc::SYS_pidfd_getfd, process, file, 0);
+
+        let mut handle = [0_u32; 34]; // struct file_handle: size, kind, bytes.
+        handle[0] = 128;
+        let mut mount = 0;
+        let folder = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, c"/dev/shm".as_ptr(), libc::O_RDONLY);
+        let empty = c"".as_ptr();
+        libc::syscall(
+            libc::SYS_name_to_handle_at,
+            file,
+            empty,
+            handle.as_mut_ptr(),
+            &raw mut mount,
+            libc::AT_EMPTY_PATH,
+        );
+        let opened = libc::syscall(libc::SYS_open_by_handle_at, file, handle.as_mut_ptr(), libc::O_RDONLY);
+        if opened < 0 {
+            handle[0] = 128;
+            libc::syscall(
+                libc::SYS_name_to_handle_at,
+                folder,
+                empty,
+                handle.as_mut_ptr(),
+                &raw mut mount,
+                libc::AT_EMPTY_PATH,
+            );
+            libc::syscall(libc::SYS_open_by_handle_at, folder, handle.as_mut_ptr(), libc::O_RDONLY);
+        }
+
+        let mut pair = [0; 2];
+        libc::socketpair(libc::AF_UNIX, libc::SOCK_DGRAM, 0, pair.as_mut_ptr());
+        let mut control = [0_u64; 8];
+        let mut byte = 0_u8;
+        let mut data = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut data;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(4) as _;
+        let head = libc::CMSG_FIRSTHDR(&raw const message);
+        (*head).cmsg_level = libc::SOL_SOCKET;
+        (*head).cmsg_type = libc::SCM_RIGHTS;
+        (*head).cmsg_len = libc::CMSG_LEN(4) as _;
+        libc::CMSG_DATA(head).cast::<i32>().write_unaligned(file as i32);
+        libc::sendmsg(pair[0], &raw const message, 0);
+        message.msg_controllen = size_of_val(&control) as _;
+        libc::recvmsg(pair[1], &raw mut message, 0);
+
+        // A unix socket whose name the kernel chooses, then one that connects to it.
+        let mut address: libc::sockaddr_un = std::mem::zeroed();
+        address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        let mut length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        let server = libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0);
+        libc::bind(server, (&raw const address).cast(), 2);
+        libc::getsockname(server, (&raw mut address).cast(), &raw mut length);
+        let client = libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0);
+        libc::connect(client, (&raw const address).cast(), length);
+        libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_SOCK_DIAG);
+        libc::syscall(libc::SYS_memfd_create, c"edamame-guard-canary".as_ptr(), libc::MFD_CLOEXEC);
+    }
+}
+
+/// Asks for what changes nothing, or for what the kernel must refuse.
+///
+/// # Safety
+/// None is needed; the calls take numbers and values of this function.
+unsafe fn privileges() {
+    let nobody: *const u8 = std::ptr::null();
+    // SAFETY: As in `act`; a null pointer goes with a length of zero or is refused.
+    unsafe {
+        let own = libc::getpid();
+        libc::syscall(libc::SYS_ptrace, libc::PTRACE_ATTACH, -1, 0, 0);
+        libc::syscall(libc::SYS_process_vm_readv, own, nobody, 0, nobody, 0, 0);
+        libc::syscall(libc::SYS_process_vm_writev, own, nobody, 0, nobody, 0, 0);
+        libc::syscall(libc::SYS_bpf, -1, nobody, 0);
+        libc::syscall(libc::SYS_finit_module, -1, c"".as_ptr(), 0);
+        libc::syscall(libc::SYS_init_module, nobody, 0, c"".as_ptr());
+        let (user, group) = (libc::geteuid(), libc::getegid());
+        libc::syscall(libc::SYS_setuid, user);
+        libc::syscall(libc::SYS_setreuid, -1, user);
+        libc::syscall(libc::SYS_setresuid, -1, user, -1);
+        libc::syscall(libc::SYS_setgid, group);
+        libc::syscall(libc::SYS_setregid, -1, group);
+        libc::syscall(libc::SYS_setresgid, -1, group, -1);
+        let mut head = [0x2008_0522_u32, 0]; // The third version of struct __user_cap_header_struct.
+        let mut data = [0_u32; 6];
+        libc::syscall(libc::SYS_capget, head.as_mut_ptr(), data.as_mut_ptr());
+        libc::syscall(libc::SYS_capset, head.as_mut_ptr(), data.as_mut_ptr());
+    }
+}
+
+/// The second child: new namespaces, mounts in them, and a 32-bit call at the end.
+fn leave(names: &Names, port: u16) -> ! {
+    let tmpfs: &CStr = c"tmpfs";
+    let (mount, old_root) = (names.mount.as_ptr(), names.old_root.as_ptr());
+    let nothing: *const u8 = std::ptr::null();
+    // SAFETY: As in `act`. Mounts happen in a namespace of the child's own alone: without one it
+    // makes none.
+    unsafe {
+        visit(port);
+        let spaces = libc::open(c"/proc/self/ns/uts".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        libc::syscall(libc::SYS_setns, spaces, 0);
+        if libc::syscall(libc::SYS_unshare, libc::CLONE_NEWNS) == 0 {
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            libc::syscall(libc::SYS_mount, nothing, c"/".as_ptr(), nothing, private, nothing);
+            libc::mkdir(mount, 0o700);
+            libc::syscall(libc::SYS_mount, tmpfs.as_ptr(), mount, tmpfs.as_ptr(), 0, nothing);
+            libc::mkdir(old_root, 0o700);
+            libc::syscall(libc::SYS_mount, tmpfs.as_ptr(), old_root, tmpfs.as_ptr(), 0, nothing);
+            // A mount can be moved onto where it hangs: below itself nothing could be.
+            let taken = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, old_root, 1 | libc::O_CLOEXEC);
+            libc::syscall(libc::SYS_move_mount, taken, c"".as_ptr(), libc::AT_FDCWD, old_root, 4);
+            libc::syscall(libc::SYS_umount2, old_root, libc::MNT_DETACH);
+            libc::syscall(libc::SYS_umount2, old_root, libc::MNT_DETACH);
+            libc::syscall(libc::SYS_pivot_root, mount, old_root);
+        }
+        #[cfg(target_arch = "x86_64")]
+        {
+            let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core);
+            // fchmod, by its 32-bit number: a pointer would have to be a short one.
+            // The compiler keeps rbx for itself.
+            let file = libc::memfd_create(c"edamame-guard-canary".as_ptr(), libc::MFD_CLOEXEC);
+            std::arch::asm!(
+                "xchg rbx, {file}",
+                "int 0x80",
+                "xchg rbx, {file}",
+                file = in(reg) i64::from(file),
+                inlateout("rax") 94_u64 => _,
+                in("rcx") 0o600_u64,
+                out("r8") _, out("r9") _, out("r10") _, out("r11") _,
+            );
+        }
+        libc::_exit(0)
+    }
+}
+
+/// Connects to the port, by which a child shows itself, and sends a datagram there. Nobody has
+/// to answer.
+///
+/// # Safety
+/// None is needed; the calls take values of this function.
+#[expect(clippy::cast_possible_truncation, reason = "address families are small numbers")]
+unsafe fn visit(port: u16) {
+    // SAFETY: Socket addresses are integers, for which zero is a value.
+    let (mut v4, mut v6): (libc::sockaddr_in, libc::sockaddr_in6) =
+        unsafe { (std::mem::zeroed(), std::mem::zeroed()) };
+    v4.sin_family = libc::AF_INET as libc::sa_family_t;
+    v4.sin_port = port.to_be();
+    v4.sin_addr.s_addr = libc::INADDR_LOOPBACK.to_be();
+    v6.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+    v6.sin6_port = port.to_be();
+    v6.sin6_addr.s6_addr[15] = 1;
+    // SAFETY: Both are socket addresses of the sizes given.
+    unsafe {
+        send_to(libc::AF_INET, std::ptr::from_ref(&v4).cast(), size_of_val(&v4));
+        send_to(libc::AF_INET6, std::ptr::from_ref(&v6).cast(), size_of_val(&v6));
+    }
+}
+
+/// A ring of requests, by hand: its memory is shared with the kernel.
+mod uring {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use nix::libc;
+
+    use super::Names;
+
+    /// `struct io_uring_sqe`, by words of eight bytes.
+    type Entry = [u64; 8];
+
+    const ENTRIES: u32 = 16;
+    const HARD: u64 = 1 << 3; // One after the other, also after a failure.
+
+    /// Opcode, descriptor, `addr2`, `addr`, length or mode, flags, and the slot.
+    fn entry(opcode: u64, second: u64, first: u64, length: u64, flags: u64, slot: u64) -> Entry {
+        let here = u64::from(libc::AT_FDCWD.cast_unsigned());
+        [opcode | HARD << 8 | here << 32, second, first, length | flags << 32, 0, slot << 32, 0, 0]
+    }
+
+    /// Opens, links, renames and removes through a ring.
+    ///
+    /// # Safety
+    /// None is needed; all pointers are to values that outlive the last request.
+    pub(super) unsafe fn requests(names: &Names) {
+        const FILE: u64 = (libc::O_RDWR | libc::O_CREAT) as u64;
+        let here = u64::from(libc::AT_FDCWD.cast_unsigned());
+        let at = |name: &std::ffi::CStr| name.as_ptr() as u64;
+        let (first, second, third) = (at(&names.first), at(&names.second), at(&names.third));
+        let entries = [
+            entry(18, 0, first, 0o600, FILE, 0),  // OPENAT
+            entry(18, 0, first, 0, 0, 1),         // into the first slot
+            entry(39, second, first, here, 0, 0), // LINKAT
+            entry(38, third, first, 0, 0, 0),     // SYMLINKAT
+            entry(36, 0, third, 0, 0, 0),         // UNLINKAT
+            entry(35, third, second, here, 0, 0), // RENAMEAT
+            entry(36, 0, third, 0, 0, 0),
+            entry(36, 0, first, 0, 0, 0),
+            entry(37, 0, third, 0o700, 0, 0), // MKDIRAT
+        ];
+        let mut parameters = [0_u32; 30]; // struct io_uring_params.
+        // SAFETY: The kernel fills the parameters, of 120 bytes, with the offsets inside the ring.
+        // Both mappings are as long as the kernel's own manual says, and checked.
+        unsafe {
+            let ring = libc::syscall(libc::SYS_io_uring_setup, ENTRIES, parameters.as_mut_ptr());
+            let Ok(ring) = i32::try_from(ring) else { return };
+            if ring < 0 {
+                return;
+            }
+            let slots = [-1_i32; 4];
+            libc::syscall(libc::SYS_io_uring_register, ring, 2, slots.as_ptr(), slots.len());
+            // The offsets of the queue of submissions begin with the eleventh word.
+            let (tail, array) = (parameters[11] as usize, parameters[16] as usize);
+            let length = array + ENTRIES as usize * 4;
+            let shared = libc::PROT_READ | libc::PROT_WRITE;
+            let queue = libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                shared,
+                libc::MAP_SHARED | libc::MAP_POPULATE,
+                ring,
+                0,
+            );
+            let bytes = ENTRIES as usize * size_of::<Entry>();
+            let slots = libc::mmap(
+                std::ptr::null_mut(),
+                bytes,
+                shared,
+                libc::MAP_SHARED | libc::MAP_POPULATE,
+                ring,
+                0x1000_0000,
+            );
+            if queue == libc::MAP_FAILED || slots == libc::MAP_FAILED {
+                return;
+            }
+            let mut count = 0_u32;
+            for (index, entry) in entries.iter().enumerate() {
+                slots.cast::<Entry>().add(index).write(*entry);
+                queue.byte_add(array).cast::<u32>().add(index).write(count);
+                count += 1;
+            }
+            (*queue.byte_add(tail).cast::<AtomicU32>()).store(count, Ordering::Release);
+            // Waits for all of them.
+            libc::syscall(libc::SYS_io_uring_enter, ring, count, count, 1, std::ptr::null::<u8>(), 0);
+        }
+    }
+}
+
 /// Connects to an address, and sends a datagram to it. Nobody has to answer.
 ///
 /// # Safety
 /// `address` points to a socket address of `length` bytes.
-unsafe fn visit(family: libc::c_int, address: *const libc::sockaddr, length: usize) {
+unsafe fn send_to(family: libc::c_int, address: *const libc::sockaddr, length: usize) {
     #[expect(clippy::cast_possible_truncation, reason = "a socket address has a few dozen bytes")]
     let length = length as libc::socklen_t;
     // SAFETY: The caller vouches for the address; a failed socket only makes the next call fail.

@@ -8,10 +8,11 @@
 
 mod adopt;
 mod canary;
+mod hooks;
 mod record;
 mod ring;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::Sensor;
 use crate::event::{Activity, Event, Plane, ProcessKey, Reach, Sight, Timestamp};
-use record::{Clock, Hook, Settings};
+use hooks::{Hook, Tells};
+use record::{Clock, Decoded, Settings};
 use ring::Ring;
 
 static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sensor.bpf.o"));
@@ -39,7 +41,6 @@ const TICK_NANOSECONDS: u64 = 20_000_000;
 const LINEAGE_RING_BYTES: u32 = 4 << 20;
 /// Past this many waiting events the rings fill up instead, and the kernel counts what is lost.
 const QUEUE_LIMIT: usize = 500_000;
-const PENDING: u32 = 128;
 const CANARY_DEADLINE: Duration = Duration::from_millis(400);
 
 /// How to record.
@@ -70,8 +71,6 @@ pub enum SensorError {
     NoTypes,
     #[error("no cgroup2 file system is mounted\nhint: `mount -t cgroup2 none /sys/fs/cgroup/unified`")]
     NoCgroup,
-    #[error("cannot reach the kernel's tracepoints: {0}\nhint: `mount -t tracefs none /sys/kernel/tracing`")]
-    NoTracepoints(std::io::Error),
     #[error(
         "{ring_bytes} bytes is not a ring size, or too many variables are to be kept\nhint: a power of two of at least a page; at most 32 names of 47 bytes"
     )]
@@ -120,8 +119,15 @@ struct Shared {
 struct Queue {
     events: Vec<Event>,
     /// Hooks seen in order, until the canaries are through.
-    proof: Option<Vec<(Hook, Option<ProcessKey>)>>,
+    proof: Option<Vec<Seen>>,
     unreadable: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    hook: Hook,
+    is_compat: bool,
+    actor: ProcessKey,
 }
 
 impl Ebpf {
@@ -134,10 +140,9 @@ impl Ebpf {
             return Err(SensorError::NotPermitted);
         }
         let cgroup = File::open(cgroup_root().ok_or(SensorError::NoCgroup)?)?;
-        let tracepoints = Tracepoints::find().map_err(SensorError::NoTracepoints)?;
         let (object, links) = with_log(|| {
             let object = load(options)?;
-            let links = attach(&object, &cgroup, &tracepoints)?;
+            let links = attach(&object, &cgroup)?;
             Ok::<_, SensorError>((object, links))
         })?;
 
@@ -321,6 +326,21 @@ fn load(options: &Options) -> Result<Object, SensorError> {
     let settings = Settings::new(LINEAGE_RING_BYTES, ring_bytes, &options.environment)
         .filter(|_| ring_bytes.is_power_of_two() && ring_bytes >= 4096)
         .ok_or(SensorError::Options { ring_bytes })?;
+    // Older kernels lack a tracepoint of io_uring, and refuse the whole object for it.
+    let object = load_object(&settings, ring_bytes, processors, true)
+        .or_else(|_| load_object(&settings, ring_bytes, processors, false))?;
+    if let Some(program) = object.progs_mut().find(|program| program.name() == "whoami") {
+        program.test_run(ProgramInput::default()).map_err(|error| refused("whoami", error))?;
+    }
+    Ok(object)
+}
+
+fn load_object(
+    settings: &Settings,
+    ring_bytes: u32,
+    processors: u32,
+    with_optional: bool,
+) -> Result<Object, SensorError> {
     let mut open =
         ObjectBuilder::default().open_memory(OBJECT).map_err(|error| refused("recorder", error))?;
     for mut map in open.maps_mut() {
@@ -334,38 +354,32 @@ fn load(options: &Options) -> Result<Object, SensorError> {
         };
         sized.map_err(|error| refused(name, error))?;
     }
-    let object = open.load().map_err(|error| refused("recorder", error))?;
-    if let Some(map) = object.maps().find(|map| map.name() == "vacant") {
-        for slot in 0..PENDING {
-            map.update(&[], &slot.to_ne_bytes(), MapFlags::ANY).map_err(|error| refused("vacant", error))?;
-        }
+    for mut program in open.progs_mut().filter(|program| is_optional(&program.name().to_string_lossy())) {
+        program.set_autoload(with_optional);
     }
-    if let Some(program) = object.progs_mut().find(|program| program.name() == "whoami") {
-        program.test_run(ProgramInput::default()).map_err(|error| refused("whoami", error))?;
-    }
-    Ok(object)
+    open.load().map_err(|error| refused("recorder", error))
 }
 
-fn attach(object: &Object, cgroup: &File, tracepoints: &Tracepoints) -> Result<Vec<Link>, SensorError> {
+fn is_optional(program: &str) -> bool {
+    program.starts_with("on_ring")
+}
+
+fn attach(object: &Object, cgroup: &File) -> Result<Vec<Link>, SensorError> {
     let mut links = Vec::new();
     // Forks last: nothing is in scope, and so nothing is recorded, before the first fork is.
     for program in object.progs_mut().filter(|program| program.name() != "on_fork") {
         let name = program.name().to_string_lossy().into_owned();
-        let refused = |error| refused(name.clone(), error);
-        match program.section().to_string_lossy().as_ref() {
-            "syscall" | "iter/task" => {}
-            "tracepoint" => {
-                // `on_exit_openat` goes to `sys_exit_openat`.
-                let tracepoint = name.replacen("on_", "sys_", 1);
-                // Missing where the architecture has no such call.
-                if let Some(event) = tracepoints.open(&tracepoint)? {
-                    links.push(program.attach_perf_event(event).map_err(refused)?);
-                }
-            }
-            section if section.starts_with("cgroup") => {
-                links.push(program.attach_cgroup(cgroup.as_raw_fd()).map_err(refused)?);
-            }
-            _ => links.push(program.attach().map_err(refused)?),
+        let section = program.section().to_string_lossy().into_owned();
+        let link = match section.as_str() {
+            "syscall" | "iter/task" => continue,
+            section if section.starts_with("cgroup") => program.attach_cgroup(cgroup.as_raw_fd()),
+            _ => program.attach(),
+        };
+        match link {
+            Ok(link) => links.push(link),
+            // Not loaded; it shows as a hook without proof.
+            Err(_) if is_optional(&name) => {}
+            Err(error) => return Err(refused(name, error)),
         }
     }
     if let Some(program) = object.progs_mut().find(|program| program.name() == "on_fork") {
@@ -394,13 +408,13 @@ fn edges(object: &Object) -> Result<Epoll, SensorError> {
 }
 
 impl Queue {
-    fn take(&mut self, record: Option<(Hook, Option<Event>)>) {
-        let Some((hook, event)) = record else {
+    fn take(&mut self, record: Option<Decoded>) {
+        let Some(Decoded { hook, is_compat, event, actor }) = record else {
             self.unreadable += 1;
             return;
         };
         if let Some(proof) = &mut self.proof {
-            proof.push((hook, event.as_ref().map(|event| event.actor)));
+            proof.push(Seen { hook, is_compat, actor });
         }
         let Some(event) = event else { return };
         if !matches!(&event.activity, Activity::Answer { name, .. } if name == canary::NAME) {
@@ -445,79 +459,10 @@ fn cgroup_in(mountinfo: &str) -> Option<PathBuf> {
     })
 }
 
-/// The tracing file system, which names each tracepoint by a number.
-struct Tracepoints {
-    root: PathBuf,
-    _private: Option<File>,
-}
-
-impl Tracepoints {
-    fn find() -> std::io::Result<Self> {
-        for root in ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"] {
-            if Path::new(root).join("events").exists() {
-                return Ok(Self { root: PathBuf::from(root), _private: None });
-            }
-        }
-        // Not mounted, as in many containers: a mount of our own that no path leads to.
-        let mount = detached::tracefs()?;
-        let root = PathBuf::from(format!("/proc/self/fd/{}", mount.as_raw_fd()));
-        Ok(Self { root, _private: Some(mount) })
-    }
-
-    /// An event descriptor for a tracepoint, which belongs to the link made from it.
-    fn open(&self, tracepoint: &str) -> std::io::Result<Option<i32>> {
-        let file = self.root.join("events/syscalls").join(tracepoint).join("id");
-        match std::fs::read_to_string(file) {
-            Ok(number) => detached::event(number.trim().parse().map_err(std::io::Error::other)?).map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Two raw system calls without a wrapper of their own.
-#[expect(unsafe_code, reason = "system calls that neither the standard library nor nix wraps")]
-mod detached {
-    use std::fs::File;
-    use std::io;
-    use std::os::fd::{AsRawFd as _, FromRawFd as _, RawFd};
-
-    use nix::libc;
-
-    fn checked(result: libc::c_long) -> io::Result<RawFd> {
-        if result < 0 {
-            Err(io::Error::last_os_error())
-        } else {
-            RawFd::try_from(result).map_err(io::Error::other)
-        }
-    }
-
-    /// A mount of tracefs that is in no tree and goes away with its descriptor.
-    pub(super) fn tracefs() -> io::Result<File> {
-        const CLOEXEC: libc::c_uint = 1; // FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC.
-        const CREATE: libc::c_uint = 6; // FSCONFIG_CMD_CREATE.
-        // SAFETY: The name is a C string; each descriptor is checked, new and owned by nobody else.
-        unsafe {
-            let system =
-                File::from_raw_fd(checked(libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), CLOEXEC))?);
-            let null = std::ptr::null::<libc::c_char>();
-            checked(libc::syscall(libc::SYS_fsconfig, system.as_raw_fd(), CREATE, null, null, 0))?;
-            Ok(File::from_raw_fd(checked(libc::syscall(libc::SYS_fsmount, system.as_raw_fd(), CLOEXEC, 0))?))
-        }
-    }
-
-    pub(super) fn event(tracepoint: u64) -> io::Result<RawFd> {
-        const TRACEPOINT: u64 = 2;
-        const SIZE: u64 = 64; // The first version of struct perf_event_attr.
-        const CLOEXEC: libc::c_ulong = 8;
-        // Type and size share the first word; then the number, and one sample per event.
-        let attributes = [TRACEPOINT | SIZE << 32, tracepoint, 1, 0, 0, 0, 0, 0];
-        // SAFETY: The kernel reads SIZE bytes, which is the size of the array.
-        checked(unsafe { libc::syscall(libc::SYS_perf_event_open, attributes.as_ptr(), -1, 0, -1, CLOEXEC) })
-    }
-}
-
 // ---- proof ---------------------------------------------------------------------
+
+/// How `sight` names the proof that 32-bit system calls are seen.
+const COMPAT: &str = "32-bit-calls";
 
 /// Fires every hook once, waits for the records, and takes them out of the queue again.
 fn prove(shared: &Shared) -> Result<(Sight, ProcessKey), SensorError> {
@@ -528,92 +473,85 @@ fn prove(shared: &Shared) -> Result<(Sight, ProcessKey), SensorError> {
     let (mut hooks, mut guard);
     loop {
         shared.empty_rings();
-        let actor = canary_key(&locked(&shared.queue), bird.port()?);
-        hooks = seen(&locked(&shared.queue), actor);
-        guard = locked(&shared.queue).events.iter().find_map(|event| match event.activity {
-            Activity::Fork { child } if Some(child) == actor => Some(event.actor),
-            _ => None,
-        });
-        let is_whole = hooks.iter().all(|(hook, is_seen)| {
-            *is_seen || (*hook == Hook::Answer && answered.is_err()) || is_ipv6(*hook)
-        });
-        if is_whole || Instant::now() >= deadline {
-            let mut queue = locked(&shared.queue);
+        let mut queue = locked(&shared.queue);
+        let actors = canary_keys(&queue, bird.port()?);
+        let is_canary = |event: &Event| match event.activity {
+            Activity::Fork { child } => actors.contains(&child),
+            _ => false,
+        };
+        guard = queue.events.iter().find(|event| is_canary(event)).map(|event| event.actor);
+        hooks = seen(&queue, &actors, guard);
+        let is_whole = hooks.iter().all(|(_, is_seen)| *is_seen);
+        // What can be missing for a reason of the host's own is not waited for to the last.
+        let is_done = actors.len() == canary::Canary::CHILDREN
+            && hooks.iter().all(|(hook, is_seen)| *is_seen || !is_vital(*hook));
+        if is_whole || is_done || Instant::now() >= deadline {
             queue.proof = None;
-            if let Some(actor) = actor {
-                queue.events.retain(|event| {
-                    event.actor != actor
-                        && !matches!(event.activity, Activity::Fork { child } if child == actor)
-                });
-            }
+            queue.events.retain(|event| !actors.contains(&event.actor) && !is_canary(event));
             break;
         }
+        drop(queue);
         std::thread::sleep(Duration::from_millis(1));
     }
     let sight = sight(&hooks, answered.is_ok())?;
-    Ok((sight, guard.ok_or(SensorError::Unproved { hook: Hook::Fork.name() })?))
+    Ok((sight, guard.ok_or(SensorError::Unproved { hook: Hook::FORK.name() })?))
 }
 
-fn is_ipv6(hook: Hook) -> bool {
-    matches!(hook, Hook::Connect6 | Hook::Sendmsg6)
-}
-
-/// Old calls, which newer architectures never had.
-fn is_here(hook: Hook) -> bool {
-    cfg!(target_arch = "x86_64")
-        || !matches!(hook, Hook::Open | Hook::Creat | Hook::Rename | Hook::Unlink | Hook::Rmdir)
-}
-
-fn canary_key(queue: &Queue, port: u16) -> Option<ProcessKey> {
-    queue.events.iter().find_map(|event| match &event.activity {
-        Activity::Connect { to, .. } if to.port() == port && to.ip().is_loopback() => Some(event.actor),
-        _ => None,
+/// Hooks by name that a host can have good reasons not to fire.
+fn is_vital(hook: Option<Hook>) -> bool {
+    hook.is_some_and(|hook| {
+        matches!(hook.tells(), Tells::Fork | Tells::Exec | Tells::Exit | Tells::Open | Tells::Connect)
+            && !["connect6", "open_by_handle_at", "pidfd_getfd", "recvmsg", "io_uring-open"]
+                .contains(&hook.name())
     })
 }
 
-fn seen(queue: &Queue, canary: Option<ProcessKey>) -> Vec<(Hook, bool)> {
-    let proof = queue.proof.as_deref().unwrap_or_default();
-    let is_forked = queue
-        .events
-        .iter()
-        .any(|event| matches!(event.activity, Activity::Fork { child } if Some(child) == canary));
-    let is_seen = |hook| match hook {
-        Hook::Fork => is_forked,
-        Hook::Answer => proof.iter().any(|(seen, _)| *seen == hook),
-        _ => canary.is_some() && proof.iter().any(|(seen, actor)| *seen == hook && *actor == canary),
-    };
-    Hook::ALL.into_iter().filter(|hook| is_here(*hook)).map(|hook| (hook, is_seen(hook))).collect()
+/// The canaries are those that connected to a port which nobody else knows.
+fn canary_keys(queue: &Queue, port: u16) -> Vec<ProcessKey> {
+    let is_ours = |event: &&Event| matches!(&event.activity, Activity::Connect { to, .. } if to.port() == port && to.ip().is_loopback());
+    let keys: BTreeSet<ProcessKey> = queue.events.iter().filter(is_ours).map(|event| event.actor).collect();
+    keys.into_iter().collect()
 }
 
-fn sight(hooks: &[(Hook, bool)], is_answered: bool) -> Result<Sight, SensorError> {
+/// Each hook, and `None` for 32-bit calls; and whether its canary was seen.
+fn seen(queue: &Queue, canaries: &[ProcessKey], guard: Option<ProcessKey>) -> Vec<(Option<Hook>, bool)> {
+    let proof = queue.proof.as_deref().unwrap_or_default();
+    let is_seen = |hook| match hook {
+        Hook::FORK => guard.is_some(),
+        Hook::ANSWER => proof.iter().any(|seen| seen.hook == hook),
+        _ => proof.iter().any(|seen| seen.hook == hook && !seen.is_compat && canaries.contains(&seen.actor)),
+    };
+    let mut hooks: Vec<_> = Hook::all().map(|hook| (Some(hook), is_seen(hook))).collect();
+    if cfg!(target_arch = "x86_64") {
+        hooks.push((None, proof.iter().any(|seen| seen.is_compat && canaries.contains(&seen.actor))));
+    }
+    hooks
+}
+
+fn sight(hooks: &[(Option<Hook>, bool)], is_answered: bool) -> Result<Sight, SensorError> {
     let mut gaps: Vec<String> = GAPS.iter().map(ToString::to_string).collect();
-    for (hook, _) in hooks.iter().filter(|(_, is_seen)| !is_seen) {
-        match hook {
-            Hook::Rename
-            | Hook::Renameat
-            | Hook::Renameat2
-            | Hook::Unlink
-            | Hook::Unlinkat
-            | Hook::Rmdir
-            | Hook::Sendmsg4 => gaps.push(format!("`{}` was tried at the start and not seen", hook.name())),
-            Hook::Connect6 | Hook::Sendmsg6 => {
-                let text = if ipv6_is_on() {
-                    format!("`{}` was tried at the start and not seen", hook.name())
-                } else {
-                    "IPv6 is switched off on this host".to_owned()
-                };
+    let mut unseen = Vec::new();
+    for hook in hooks.iter().filter(|(_, is_seen)| !is_seen).map(|(hook, _)| hook) {
+        let name = hook.map_or(COMPAT, Hook::name);
+        match name {
+            _ if is_vital(*hook) => return Err(SensorError::Unproved { hook: name }),
+            "connect6" | "sendmsg6" if !ipv6_is_on() => {
+                let text = "IPv6 is switched off on this host".to_owned();
                 if !gaps.contains(&text) {
                     gaps.push(text);
                 }
             }
-            Hook::Answer if is_answered => {
+            "dns-answer" if is_answered => {
                 gaps.push("a DNS answer was sent at the start and not seen".to_owned());
             }
-            Hook::Answer => gaps.push(
+            "dns-answer" => gaps.push(
                 "whether DNS answers are seen could not be tried: port 53 is taken on this host".to_owned(),
             ),
-            hook => return Err(SensorError::Unproved { hook: hook.name() }),
+            name => unseen.push(name),
         }
+    }
+    if !unseen.is_empty() {
+        gaps.push(format!("tried at the start and not seen, or refused by this host: {}", unseen.join(", ")));
     }
     Ok(Sight {
         sensor: "ebpf".to_owned(),
@@ -623,7 +561,7 @@ fn sight(hooks: &[(Hook, bool)], is_answered: bool) -> Result<Sight, SensorError
         egress: Reach::Full,
         hooks: hooks
             .iter()
-            .map(|(hook, is_seen)| (hook.name().to_owned(), *is_seen))
+            .map(|(hook, is_seen)| (hook.map_or(COMPAT, Hook::name).to_owned(), *is_seen))
             .collect::<BTreeMap<_, _>>(),
         gaps,
     })
@@ -635,12 +573,11 @@ fn ipv6_is_on() -> bool {
 
 /// What this tier does not see anywhere, for people.
 const GAPS: &[&str] = &[
-    "files opened, renamed or removed through io_uring (connections through it are seen)",
-    "files opened, renamed or removed by 32-bit system calls",
-    "files opened with open_by_handle_at, and descriptors received from another process",
+    "what io_uring renames, removes or links is told as it was asked for, whether it succeeded or not",
+    "extended attributes, modes and lengths set through io_uring, and files it opens into slots of its own by another ring's registration",
+    "descriptors received through io_uring or recvmmsg",
     "reads and writes after an open; memory maps; what is written through a descriptor from before the start",
-    "chmod, chown, truncate, link, symlink, mkdir, mknod and extended attributes",
-    "raw, ping and packet sockets, and protocols other than TCP and UDP",
+    "on 64-bit ARM: 32-bit system calls",
     "sends on a socket that was connected before the start, or by a process outside the job",
     "names resolved over TCP, TLS, HTTPS or QUIC",
     "forged answers that carry the address of the host's own name server",

@@ -16,76 +16,8 @@ use hickory_proto::rr::{RData, Record};
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
+use super::hooks::{self, CALLS, Entry, Hook, SOCKETCALLS, TABLES, Tells};
 use crate::event::{Access, Activity, Event, ExitStatus, File, Launch, ProcessKey, Timestamp, Transport};
-
-/// A hook of the kernel half, by its number in `sensor.h`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hook {
-    Fork,
-    Exec,
-    Exit,
-    Open,
-    Openat,
-    Openat2,
-    Creat,
-    Rename,
-    Renameat,
-    Renameat2,
-    Unlink,
-    Unlinkat,
-    Rmdir,
-    Connect4,
-    Connect6,
-    Sendmsg4,
-    Sendmsg6,
-    Answer,
-}
-
-impl Hook {
-    pub(super) const ALL: [Self; 18] = [
-        Self::Fork,
-        Self::Exec,
-        Self::Exit,
-        Self::Open,
-        Self::Openat,
-        Self::Openat2,
-        Self::Creat,
-        Self::Rename,
-        Self::Renameat,
-        Self::Renameat2,
-        Self::Unlink,
-        Self::Unlinkat,
-        Self::Rmdir,
-        Self::Connect4,
-        Self::Connect6,
-        Self::Sendmsg4,
-        Self::Sendmsg6,
-        Self::Answer,
-    ];
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Fork => "fork",
-            Self::Exec => "exec",
-            Self::Exit => "exit",
-            Self::Open => "open",
-            Self::Openat => "openat",
-            Self::Openat2 => "openat2",
-            Self::Creat => "creat",
-            Self::Rename => "rename",
-            Self::Renameat => "renameat",
-            Self::Renameat2 => "renameat2",
-            Self::Unlink => "unlink",
-            Self::Unlinkat => "unlinkat",
-            Self::Rmdir => "rmdir",
-            Self::Connect4 => "connect4",
-            Self::Connect6 => "connect6",
-            Self::Sendmsg4 => "sendmsg4",
-            Self::Sendmsg6 => "sendmsg6",
-            Self::Answer => "dns-answer",
-        }
-    }
-}
 
 const NAMES: usize = 32;
 const NAME_WORDS: usize = 6;
@@ -94,6 +26,10 @@ const FLAG_CUT: u32 = 1;
 const FLAG_NOWHERE: u32 = 2;
 const FLAG_UNREAD: u32 = 4;
 const FLAG_ELSEWHERE: u32 = 8;
+const FLAG_TEXT: u32 = 16;
+
+const HEAD_COMPAT: u16 = 1;
+const HEAD_RECEIVED: u16 = 2;
 
 /// Since 6.13 the kernel keeps a mark of its own in the top bit.
 const NANOSECONDS: u32 = 0x7fff_ffff;
@@ -130,7 +66,8 @@ plain! {
         time: u64,
         start: u64,
         pid: u32,
-        hook: u32,
+        hook: u16,
+        flags: u16,
     }
     struct Object {
         inode: u64,
@@ -174,17 +111,23 @@ plain! {
     }
     struct Side {
         text: u64,
+        inode: u64,
+        device: u32,
         folder: i32,
         text_bytes: u16,
         base_bytes: u16,
         flags: u32,
-        padding: u32,
     }
     /// Followed by `data`.
     struct ChangeRecord {
         head: Head,
+        values: [u64; 2],
         from: Side,
         to: Side,
+    }
+    struct ActRecord {
+        head: Head,
+        values: [u64; 3],
     }
     struct ConnectionRecord {
         head: Head,
@@ -217,6 +160,8 @@ plain! {
         names: u32,
         padding: u32,
         name: [Name; NAMES],
+        calls: [Entry; TABLES * CALLS],
+        socketcalls: [u8; SOCKETCALLS],
     }
 }
 
@@ -229,6 +174,8 @@ impl Settings {
             names: u32::try_from(environment.len()).ok()?,
             padding: 0,
             name: [Name { words: [0; NAME_WORDS], masks: [0; NAME_WORDS] }; NAMES],
+            calls: hooks::table(),
+            socketcalls: hooks::socketcalls(),
         };
         if environment.len() > NAMES {
             return None;
@@ -286,17 +233,29 @@ impl Clock {
     }
 }
 
-/// What a record says: its hook, and the event unless there is nothing to tell.
-pub(super) fn decode(bytes: &[u8], clock: Clock) -> Option<(Hook, Option<Event>)> {
+/// What a record says.
+#[derive(Debug)]
+pub(super) struct Decoded {
+    pub(super) hook: Hook,
+    /// Whether a 32-bit system call did it.
+    pub(super) is_compat: bool,
+    /// `None` when there is nothing to tell.
+    pub(super) event: Option<Event>,
+    pub(super) actor: ProcessKey,
+}
+
+pub(super) fn decode(bytes: &[u8], clock: Clock) -> Option<Decoded> {
     let (head, _) = split::<Head>(bytes)?;
-    let hook = *Hook::ALL.get(usize::try_from(head.hook).ok()?)?;
-    let activity = match hook {
-        Hook::Fork => {
+    let hook = Hook::new(head.hook)?;
+    let actor = ProcessKey { pid: head.pid, start: head.start };
+    let tells = hook.tells();
+    let activity = match tells {
+        Tells::Fork => {
             let (record, _) = split::<ForkRecord>(bytes)?;
             Some(Activity::Fork { child: ProcessKey { pid: record.child, start: record.child_start } })
         }
-        Hook::Exec => Some(Activity::Launch(launch(bytes)?)),
-        Hook::Exit => {
+        Tells::Exec => Some(Activity::Launch(launch(bytes)?)),
+        Tells::Exit => {
             let (record, _) = split::<ExitRecord>(bytes)?;
             let [low, high, ..] = record.status.to_le_bytes();
             let status = match low & 0x7f {
@@ -305,26 +264,30 @@ pub(super) fn decode(bytes: &[u8], clock: Clock) -> Option<(Hook, Option<Event>)
             };
             Some(Activity::Exit { status })
         }
-        Hook::Open | Hook::Openat | Hook::Openat2 | Hook::Creat => {
+        Tells::Open => {
             let (record, data) = split::<OpenRecord>(bytes)?;
             open(&record, data)
         }
-        Hook::Rename | Hook::Renameat | Hook::Renameat2 | Hook::Unlink | Hook::Unlinkat | Hook::Rmdir => {
-            Some(change(hook, bytes)?)
-        }
-        Hook::Connect4 | Hook::Connect6 | Hook::Sendmsg4 | Hook::Sendmsg6 => Some(connection(hook, bytes)?),
-        Hook::Answer => {
+        Tells::Connect | Tells::Send => Some(connection(tells, bytes)?),
+        Tells::Answer => {
             let (record, mut data) = split::<AnswerRecord>(bytes)?;
             let server = address(record.server, record.is_ipv6 != 0);
             answer(server, take(&mut data, usize::try_from(record.bytes).ok()?)?)
         }
+        Tells::Ring
+        | Tells::Socket
+        | Tells::Ptrace
+        | Tells::Memory(_)
+        | Tells::Bpf
+        | Tells::Setns
+        | Tells::Unshare
+        | Tells::Credentials => Some(act(tells, bytes)?),
+        Tells::Module if bytes.len() == size_of::<ActRecord>() => Some(Activity::Module { file: None }),
+        Tells::Nothing => return None,
+        _ => Some(change(tells, bytes)?),
     };
-    let event = activity.map(|activity| Event {
-        time: clock.timestamp(head.time),
-        actor: ProcessKey { pid: head.pid, start: head.start },
-        activity,
-    });
-    Some((hook, event))
+    let event = activity.map(|activity| Event { time: clock.timestamp(head.time), actor, activity });
+    Some(Decoded { hook, is_compat: head.flags & HEAD_COMPAT != 0, event, actor })
 }
 
 fn launch(bytes: &[u8]) -> Option<Launch> {
@@ -379,6 +342,7 @@ fn open(record: &OpenRecord, mut data: &[u8]) -> Option<Activity> {
         write: record.file_mode & FMODE_WRITE != 0,
         create: record.file_mode & FMODE_CREATED != 0,
         directory: is_directory(record.file.mode),
+        received: record.head.flags & HEAD_RECEIVED != 0,
     };
     Some(Activity::Open { file: file(&record.file, names), access })
 }
@@ -387,18 +351,178 @@ fn is_directory(mode: u32) -> bool {
     mode & nix::libc::S_IFMT == nix::libc::S_IFDIR
 }
 
-fn change(hook: Hook, bytes: &[u8]) -> Option<Activity> {
+fn change(tells: Tells, bytes: &[u8]) -> Option<Activity> {
     let (record, mut data) = split::<ChangeRecord>(bytes)?;
     let mut side = |side: &Side| {
         let text = take(&mut data, side.text_bytes.into())?;
         let base = take(&mut data, side.base_bytes.into())?;
-        Some(requested(base, text.strip_suffix(b"\0").unwrap_or(text), side.flags))
+        Some((text, base, side.flags))
     };
-    let from = side(&record.from)?;
-    Some(match hook {
-        Hook::Rename | Hook::Renameat | Hook::Renameat2 => Activity::Rename { from, to: side(&record.to)? },
-        _ => Activity::Delete { file: from },
+    let (text, base, flags) = side(&record.from)?;
+    let (to_text, to_base, to_flags) = side(&record.to)?;
+    // The text of a unix socket's name may hold NUL anywhere.
+    if tells == Tells::UnixConnect && flags & FLAG_TEXT != 0 {
+        let name = text.split_first().map(|(_, rest)| rest).unwrap_or_default();
+        return Some(Activity::UnixConnect { file: File::at(format!("@{}", escape(name))) });
+    }
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    let to_text = to_text.strip_suffix(b"\0").unwrap_or(to_text);
+    let file = || named(&record.from, base, text, flags);
+    let target = || named(&record.to, to_base, to_text, to_flags);
+    let [first, second] = record.values.map(low);
+    let known = |id: u32| (id != u32::MAX).then_some(id);
+    Some(match tells {
+        Tells::Rename => Activity::Rename { from: file(), to: target() },
+        Tells::Link => Activity::Link { from: file(), to: target() },
+        Tells::Delete => Activity::Delete { file: file() },
+        Tells::Symlink => Activity::Symlink { target: escape(to_text), file: file() },
+        Tells::Chmod => Activity::Chmod { file: file(), mode: first & 0o7777 },
+        Tells::Chown => Activity::Chown { file: file(), uid: known(first), gid: known(second) },
+        Tells::Truncate => Activity::Truncate { file: file() },
+        Tells::Mkdir => Activity::Mkdir { file: file() },
+        Tells::Mknod => Activity::Mknod { file: file(), mode: first },
+        Tells::Setxattr => Activity::Setxattr { file: file(), name: escape(to_text) },
+        Tells::Mount if to_flags & FLAG_TEXT != 0 => {
+            Activity::Mount { source: escape(to_text), target: file() }
+        }
+        Tells::Mount => Activity::Mount { source: target().path, target: file() },
+        Tells::Unmount => Activity::Unmount { target: file() },
+        Tells::PivotRoot => Activity::PivotRoot { root: file() },
+        Tells::Memfd => Activity::Memfd { name: escape(text) },
+        Tells::Module => Activity::Module { file: Some(file()) },
+        Tells::UnixConnect => Activity::UnixConnect { file: file() },
+        Tells::OpenRequest => {
+            let mode = first & nix::libc::O_ACCMODE.cast_unsigned();
+            let access = Access {
+                read: mode != nix::libc::O_WRONLY.cast_unsigned(),
+                write: mode != nix::libc::O_RDONLY.cast_unsigned(),
+                ..Access::default()
+            };
+            Activity::Open { file: file(), access }
+        }
+        _ => return None,
     })
+}
+
+/// A file as the caller named it; or, where it named a descriptor, the object itself.
+fn named(side: &Side, base: &[u8], text: &[u8], flags: u32) -> File {
+    if side.inode == 0 {
+        return requested(base, text, flags);
+    }
+    File { path: path(base, flags), device: device(side.device), inode: side.inode, ..File::default() }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the caller's argument has 32 bits")]
+fn low(value: u64) -> u32 {
+    value as u32
+}
+
+fn act(tells: Tells, bytes: &[u8]) -> Option<Activity> {
+    let (record, _) = split::<ActRecord>(bytes)?;
+    let [first, second, third] = record.values;
+    let [low_first, low_second, low_third] = record.values.map(low);
+    let high = |value: u64| low(value >> 32);
+    Some(match tells {
+        Tells::Ring => Activity::Ring,
+        Tells::Socket => Activity::Socket {
+            family: word(low_first, FAMILIES),
+            kind: word(low_second, KINDS),
+            protocol: low_third,
+        },
+        Tells::Ptrace => Activity::Trace { request: word(low_first, REQUESTS), target: low_second },
+        Tells::Memory(request) => Activity::Trace { request: request.to_owned(), target: low_first },
+        Tells::Bpf => Activity::Bpf { command: word(low_first, COMMANDS) },
+        Tells::Unshare | Tells::Setns => {
+            Activity::Namespace { kinds: spaces(low_first), entered: tells == Tells::Setns }
+        }
+        Tells::Credentials => Activity::Credentials {
+            uid: low(first),
+            effective_uid: high(first),
+            gid: low(second),
+            effective_gid: high(second),
+            capabilities: third,
+        },
+        _ => return None,
+    })
+}
+
+/// The kernel's number as a word; one without a word of ours stays a number.
+fn word(number: u32, words: &[(u32, &str)]) -> String {
+    words
+        .iter()
+        .find(|(known, _)| *known == number)
+        .map_or_else(|| number.to_string(), |(_, word)| (*word).to_owned())
+}
+
+const FAMILIES: &[(u32, &str)] = &[
+    (2, "ipv4"),
+    (10, "ipv6"),
+    (15, "key"),
+    (16, "netlink"),
+    (17, "packet"),
+    (21, "rds"),
+    (29, "can"),
+    (30, "tipc"),
+    (31, "bluetooth"),
+    (38, "alg"),
+    (40, "vsock"),
+    (43, "smc"),
+    (44, "xdp"),
+    (45, "mctp"),
+];
+
+const KINDS: &[(u32, &str)] =
+    &[(1, "stream"), (2, "datagram"), (3, "raw"), (4, "rdm"), (5, "seqpacket"), (10, "packet")];
+
+const REQUESTS: &[(u32, &str)] = &[
+    (0, "trace-me"),
+    (1, "peek-text"),
+    (2, "peek-data"),
+    (4, "poke-text"),
+    (5, "poke-data"),
+    (6, "poke-user"),
+    (13, "set-registers"),
+    (16, "attach"),
+    (0x4205, "set-registers"),
+    (0x4206, "seize"),
+];
+
+const COMMANDS: &[(u32, &str)] = &[
+    (0, "map-create"),
+    (1, "map-lookup"),
+    (2, "map-update"),
+    (3, "map-delete"),
+    (5, "program-load"),
+    (6, "object-pin"),
+    (7, "object-get"),
+    (8, "program-attach"),
+    (9, "program-detach"),
+    (11, "next-program"),
+    (12, "next-map"),
+    (13, "program-by-id"),
+    (14, "map-by-id"),
+    (15, "object-info"),
+    (17, "tracepoint-open"),
+    (28, "link-create"),
+    (29, "link-update"),
+    (30, "link-by-id"),
+    (31, "next-link"),
+    (34, "link-detach"),
+];
+
+/// The kinds of namespace in the flags of unshare(2) and setns(2).
+fn spaces(flags: u32) -> Vec<String> {
+    const SPACES: &[(u32, &str)] = &[
+        (0x80, "time"),
+        (0x2_0000, "mount"),
+        (0x200_0000, "cgroup"),
+        (0x400_0000, "host-name"),
+        (0x800_0000, "ipc"),
+        (0x1000_0000, "user"),
+        (0x2000_0000, "pid"),
+        (0x4000_0000, "network"),
+    ];
+    SPACES.iter().filter(|(bit, _)| flags & bit != 0).map(|(_, word)| (*word).to_owned()).collect()
 }
 
 fn address(bytes: [u8; 16], is_ipv6: bool) -> IpAddr {
@@ -412,7 +536,7 @@ fn address(bytes: [u8; 16], is_ipv6: bool) -> IpAddr {
     }
 }
 
-fn connection(hook: Hook, bytes: &[u8]) -> Option<Activity> {
+fn connection(tells: Tells, bytes: &[u8]) -> Option<Activity> {
     let (record, _) = split::<ConnectionRecord>(bytes)?;
     let address = address(record.address, record.is_ipv6 != 0);
     let to = SocketAddr::new(address, record.port);
@@ -421,8 +545,8 @@ fn connection(hook: Hook, bytes: &[u8]) -> Option<Activity> {
         17 => Transport::Udp,
         _ => Transport::Other,
     };
-    Some(match hook {
-        Hook::Connect4 | Hook::Connect6 => Activity::Connect { to, transport },
+    Some(match tells {
+        Tells::Connect => Activity::Connect { to, transport },
         _ => Activity::Send { to, transport },
     })
 }
@@ -600,6 +724,9 @@ mod tests {
         (found.size(), fields.collect())
     }
 
+    const CALL: &[(&str, usize, usize)] =
+        &[("hook", 0, 1), ("kind", 1, 1), ("folder", 2, 2), ("text", 4, 2), ("value", 6, 2)];
+
     #[test]
     fn layouts_match() {
         let btf = Btf::from_raw("sensor", super::super::OBJECT).expect("readable").expect("there");
@@ -624,6 +751,8 @@ mod tests {
         check("connection_record", size_of::<ConnectionRecord>(), ConnectionRecord::FIELDS, false);
         check("exec_record", size_of::<ExecRecord>(), ExecRecord::FIELDS, true);
         check("open_record", size_of::<OpenRecord>(), OpenRecord::FIELDS, true);
+        check("act_record", size_of::<ActRecord>(), ActRecord::FIELDS, false);
+        check("call", size_of::<Entry>(), CALL, false);
         check("change_record", size_of::<ChangeRecord>(), ChangeRecord::FIELDS, true);
         check("task_record", size_of::<TaskRecord>(), TaskRecord::FIELDS, false);
         check("answer_record", size_of::<AnswerRecord>(), AnswerRecord::FIELDS, true);
@@ -692,9 +821,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_decode_or_not_but_never_panic(hook in 0_u32..20, rest in prop::collection::vec(any::<u8>(), 0..600)) {
+        fn any_bytes_decode_or_not_but_never_panic(hook in 0_u16..90, rest in prop::collection::vec(any::<u8>(), 0..600)) {
             let mut bytes = vec![0; 20];
             bytes.extend(hook.to_ne_bytes());
+            bytes.extend([0, 0]);
             bytes.extend(rest);
             let _ = decode(&bytes, CLOCK);
         }

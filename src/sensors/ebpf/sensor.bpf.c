@@ -19,10 +19,11 @@ const volatile struct settings settings;
 __u32 guard;
 __u64 guard_mounts;
 
-#define PENDING 128
 #define AT_FDCWD (-100)
 #define FMODE_PATH (1u << 14)
 #define SIGNAL_GROUP_EXIT 4
+#define DESCRIPTORS 253 /* The most that one message can carry (SCM_MAX_FD). */
+#define TCP 6
 #define UDP 17
 #define DOMAIN_PORT 53
 
@@ -76,27 +77,12 @@ struct {
 	__type(value, struct open_record);
 } opens SEC(".maps");
 
-/* Renames and removals between their entry and their exit: the records, the numbers of
- * the free ones, and which task has which. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, PENDING);
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct change_record);
 } changes SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_STACK);
-	__uint(max_entries, PENDING);
-	__uint(value_size, sizeof(__u32));
-} vacant SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, PENDING);
-	__type(key, __u32);
-	__type(value, __u32);
-} pending SEC(".maps");
 
 struct destination {
 	__u64 start;
@@ -118,8 +104,25 @@ struct {
 struct task_record *task_layout __attribute__((unused));
 struct fork_record *fork_layout __attribute__((unused));
 struct exit_record *exit_layout __attribute__((unused));
+struct act_record *act_layout __attribute__((unused));
 struct connection_record *connection_layout __attribute__((unused));
 struct answer_record *answer_layout __attribute__((unused));
+
+/* Reads of the kernel's memory are by far the most of what is done here. Where the kernel has
+ * typed pointers to offer (since 6.2), each is one load; before, a call that copies. */
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
+
+#define LOAD(type, pointer, field)                                                                 \
+	({                                                                                         \
+		typeof(((struct type *)0)->field) value_;                                          \
+		if (bpf_ksym_exists(bpf_rdonly_cast))                                              \
+			value_ = ((struct type *)bpf_rdonly_cast(                                  \
+					  pointer, bpf_core_type_id_kernel(struct type)))          \
+					 ->field;                                                  \
+		else                                                                               \
+			value_ = BPF_CORE_READ((struct type *)(pointer), field);                   \
+		value_;                                                                            \
+	})
 
 /* ---- delivery ---------------------------------------------------------------- */
 
@@ -146,6 +149,7 @@ static __always_inline void fill_head(struct head *head, __u32 hook, __u32 pid, 
 	head->start = start;
 	head->pid = pid;
 	head->hook = hook;
+	head->flags = 0;
 }
 
 static __always_inline __u32 current_group(void)
@@ -202,33 +206,32 @@ struct walk {
 /* One name, or one step from a mount to the folder it is mounted on. */
 static long walk_step(__u32 index, struct walk *walk)
 {
-	/* Taken out first: BPF_CORE_READ would look for `struct walk` in the kernel. */
 	struct dentry *dentry = walk->dentry, *parent;
-	struct mount *mount = walk->mount;
 	struct progress *progress = walk->progress;
 	__u64 bytes = progress->bytes;
 	long length;
 
 	if (dentry == walk->root) {
-		struct mount *below = BPF_CORE_READ(mount, mnt_parent);
+		struct mount *mount = walk->mount;
+		struct mount *below = LOAD(mount, mount, mnt_parent);
 
 		if (!below || below == mount) {
 			progress->is_done = 1;
 			return 1;
 		}
-		walk->dentry = BPF_CORE_READ(mount, mnt_mountpoint);
-		walk->root = BPF_CORE_READ(below, mnt.mnt_root);
+		walk->dentry = LOAD(mount, mount, mnt_mountpoint);
+		walk->root = LOAD(mount, below, mnt.mnt_root);
 		walk->mount = below;
 		return 0;
 	}
 	opaque(bytes);
 	if (bytes > PATH_BYTES - NAME_BYTES)
 		return 1;
-	length = bpf_probe_read_kernel_str(walk->window + bytes, NAME_BYTES, BPF_CORE_READ(dentry, d_name.name));
+	length = bpf_probe_read_kernel_str(walk->window + bytes, NAME_BYTES, LOAD(dentry, dentry, d_name.name));
 	if (length <= 0)
 		return 1;
 	progress->bytes = bytes + length;
-	parent = BPF_CORE_READ(dentry, d_parent);
+	parent = LOAD(dentry, dentry, d_parent);
 	if (!parent || parent == dentry) {
 		/* Its own parent, yet not the root of a mount: it was never in a folder. */
 		progress->flags = FLAG_NOWHERE;
@@ -246,7 +249,7 @@ static __always_inline __u64 walk_path(struct dentry *dentry, struct vfsmount *a
 	struct walk walk = {
 		.window = window,
 		.dentry = dentry,
-		.root = BPF_CORE_READ(at, mnt_root),
+		.root = LOAD(vfsmount, at, mnt_root),
 		.mount = (void *)at - bpf_core_field_offset(struct mount, mnt),
 		.progress = new_progress(),
 	};
@@ -261,7 +264,7 @@ static __always_inline __u64 walk_path(struct dentry *dentry, struct vfsmount *a
 	last = walk.mount;
 	*flags |= progress->flags;
 	/* A mount without a namespace was detached from the tree. */
-	if (!progress->is_done || (!progress->flags && !BPF_CORE_READ(last, mnt_ns)))
+	if (!progress->is_done || (!progress->flags && !LOAD(mount, last, mnt_ns)))
 		*flags |= FLAG_CUT;
 	bytes = progress->bytes;
 	opaque(bytes);
@@ -270,17 +273,18 @@ static __always_inline __u64 walk_path(struct dentry *dentry, struct vfsmount *a
 
 static __always_inline __u64 describe(struct file *file, struct object *object, char *window)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct inode *inode = LOAD(file, file, f_inode);
+	struct super_block *system = LOAD(inode, inode, i_sb);
 	__u32 flags = 0;
 	__u64 bytes;
 
-	object->inode = BPF_CORE_READ(inode, i_ino);
-	object->device = BPF_CORE_READ(inode, i_sb, s_dev);
-	object->mode = BPF_CORE_READ(inode, i_mode);
+	object->inode = LOAD(inode, inode, i_ino);
+	object->device = LOAD(super_block, system, s_dev);
+	object->mode = LOAD(inode, inode, i_mode);
 	/* ctime became two plain fields in 6.11, and was renamed before that in 6.6. */
 	if (bpf_core_field_exists(inode->i_ctime_sec)) {
-		object->changed_seconds = BPF_CORE_READ(inode, i_ctime_sec);
-		object->changed_nanoseconds = BPF_CORE_READ(inode, i_ctime_nsec);
+		object->changed_seconds = LOAD(inode, inode, i_ctime_sec);
+		object->changed_nanoseconds = LOAD(inode, inode, i_ctime_nsec);
 	} else if (bpf_core_field_exists(((struct inode___private_time *)0)->__i_ctime)) {
 		struct inode___private_time *older = (void *)inode;
 
@@ -292,7 +296,7 @@ static __always_inline __u64 describe(struct file *file, struct object *object, 
 		object->changed_seconds = BPF_CORE_READ(oldest, i_ctime.tv_sec);
 		object->changed_nanoseconds = BPF_CORE_READ(oldest, i_ctime.tv_nsec);
 	}
-	bytes = walk_path(BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt), window, &flags);
+	bytes = walk_path(LOAD(file, file, f_path.dentry), LOAD(file, file, f_path.mnt), window, &flags);
 	object->bytes = bytes;
 	object->flags = flags;
 	return bytes;
@@ -300,10 +304,11 @@ static __always_inline __u64 describe(struct file *file, struct object *object, 
 
 static __always_inline struct file *file_of(struct task_struct *task, __u32 descriptor)
 {
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **slots = BPF_CORE_READ(table, fd), *file = NULL;
+	struct files_struct *files = LOAD(task_struct, task, files);
+	struct fdtable *table = LOAD(files_struct, files, fdt);
+	struct file **slots = LOAD(fdtable, table, fd), *file = NULL;
 
-	if (descriptor >= BPF_CORE_READ(table, max_fds))
+	if (descriptor >= LOAD(fdtable, table, max_fds))
 		return NULL;
 	bpf_probe_read_kernel(&file, sizeof(file), slots + descriptor);
 	return file;
@@ -534,17 +539,6 @@ int BPF_PROG(on_exec, struct task_struct *task, int old_pid, struct linux_binprm
 	return 0;
 }
 
-static __always_inline void forget_change(__u32 thread)
-{
-	__u32 *slot = bpf_map_lookup_elem(&pending, &thread), number;
-
-	if (!slot)
-		return;
-	number = *slot;
-	if (!bpf_map_delete_elem(&pending, &thread))
-		bpf_map_push_elem(&vacant, &number, BPF_ANY);
-}
-
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
@@ -557,7 +551,6 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	if (!owner)
 		return 0;
 	start = owner->start;
-	forget_change(BPF_CORE_READ(task, pid));
 	signal = BPF_CORE_READ(task, signal);
 	if (BPF_CORE_READ(signal, live.counter))
 		return 0;
@@ -578,42 +571,43 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	return 0;
 }
 
-/* ---- files ------------------------------------------------------------------- */
+/* ---- system calls ------------------------------------------------------------ */
 
-struct system_exit {
-	__u64 common;
-	__s64 number;
-	__s64 result;
-};
-
-struct system_entry {
-	__u64 common;
-	__s64 number;
+/* Who acts, and how; passed on to whatever tells a part of it. */
+struct act {
+	struct task_struct *task;
+	__u64 start;
 	__u64 arguments[6];
+	__s64 result;
+	__u32 group;
+	__u16 hook;
+	__u16 flags;
 };
 
-static __noinline int opened(__u32 hook, __s64 result)
+static __always_inline void fill_act_head(struct head *head, const struct act *act)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	__u32 group = current_group(), zero = 0;
-	struct owner *owner = owner_of(group);
+	fill_head(head, act->hook, act->group, act->start);
+	head->flags = act->flags;
+}
+
+static __noinline int opened(const struct act *act, __u32 descriptor)
+{
 	struct open_record *record;
 	struct file *file;
+	__u32 zero = 0;
 	__u64 bytes;
 
-	if (!owner || result < 0)
-		return 0;
-	file = file_of(task, result);
+	file = file_of(act->task, descriptor);
 	record = bpf_map_lookup_elem(&opens, &zero);
 	if (!file || !record) {
 		count_lost(PLANE_FILE); /* Another thread closed it between: we cannot say what it was. */
 		return 0;
 	}
-	record->file_mode = BPF_CORE_READ(file, f_mode);
+	record->file_mode = LOAD(file, file, f_mode);
 	if (record->file_mode & FMODE_PATH)
 		return 0; /* O_PATH resolves a name; it opens nothing. */
 	record->padding = 0;
-	fill_head(&record->head, hook, group, owner->start);
+	fill_act_head(&record->head, act);
 	bytes = describe(file, &record->file, record->data);
 	opaque(bytes);
 	if (bytes > PATH_BYTES)
@@ -624,59 +618,67 @@ static __noinline int opened(__u32 hook, __s64 result)
 	return 0;
 }
 
-/* The exit of a call knows the descriptor, hence the object: no name to follow a second
- * time, and failed calls drop out. */
-#define OPEN_HOOK(call, hook)                                                                      \
-	SEC("tracepoint")                                                                          \
-	int on_exit_##call(struct system_exit *context)                                            \
-	{                                                                                          \
-		return opened(hook, context->result);                                              \
-	}
-
-OPEN_HOOK(open, HOOK_OPEN)
-OPEN_HOOK(openat, HOOK_OPENAT)
-OPEN_HOOK(openat2, HOOK_OPENAT2)
-OPEN_HOOK(creat, HOOK_CREAT)
-
 /* The caller's text, then the folder it starts from: the root for an absolute text (which a
- * chroot may have moved), else the descriptor's or the working folder. */
-static __always_inline __u64 fill_side(struct side *side, char *window)
+ * chroot may have moved), else the descriptor's or the working folder. `limit` is at most
+ * PATH_BYTES; `is_kernel` where the kernel has its own copy. */
+static __noinline __u64 fill_side(struct side *side, char *window, struct task_struct *task, __u32 limit,
+				  bool is_kernel)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
-	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	struct fs_struct *fs = LOAD(task_struct, task, fs);
+	struct nsproxy *spaces = LOAD(task_struct, task, nsproxy);
 	struct dentry *dentry;
 	struct vfsmount *at;
-	__u32 flags = 0;
-	__u64 bytes;
-	long length;
+	__u32 flags = side->flags;
+	__u64 bytes = 0;
+	long length = 0;
 
 	side->text_bytes = 0;
 	side->base_bytes = 0;
-	side->padding = 0;
-	length = bpf_probe_read_user_str(window, PATH_BYTES, (void *)side->text);
-	if (length <= 0) {
-		side->flags = FLAG_UNREAD;
-		return 0;
+	side->inode = 0;
+	side->device = 0;
+	if (side->text) {
+		if (limit > PATH_BYTES)
+			return 0;
+		if (is_kernel)
+			length = bpf_probe_read_kernel_str(window, limit, (void *)side->text);
+		else
+			length = bpf_probe_read_user_str(window, limit, (void *)side->text);
+		if (length <= 0) {
+			side->flags = flags | FLAG_UNREAD;
+			return 0;
+		}
+		bytes = length;
+		opaque(bytes);
+		if (bytes > PATH_BYTES)
+			return 0;
+		side->text_bytes = bytes;
 	}
-	bytes = length;
-	opaque(bytes);
-	if (bytes > PATH_BYTES)
-		return 0;
-	side->text_bytes = bytes;
-	if (window[0] == '/') {
-		dentry = BPF_CORE_READ(fs, root.dentry);
-		at = BPF_CORE_READ(fs, root.mnt);
+	if (flags & FLAG_TEXT)
+		return bytes;
+	if (bytes > 1 && window[0] == '/') {
+		dentry = LOAD(fs_struct, fs, root.dentry);
+		at = LOAD(fs_struct, fs, root.mnt);
 	} else if (side->folder == AT_FDCWD) {
-		dentry = BPF_CORE_READ(fs, pwd.dentry);
-		at = BPF_CORE_READ(fs, pwd.mnt);
+		dentry = LOAD(fs_struct, fs, pwd.dentry);
+		at = LOAD(fs_struct, fs, pwd.mnt);
 	} else {
 		struct file *file = file_of(task, side->folder);
 
-		dentry = BPF_CORE_READ(file, f_path.dentry);
-		at = BPF_CORE_READ(file, f_path.mnt);
+		dentry = LOAD(file, file, f_path.dentry);
+		at = LOAD(file, file, f_path.mnt);
+		if (bytes <= 1) {
+			struct inode *inode = LOAD(file, file, f_inode);
+			struct super_block *system = LOAD(inode, inode, i_sb);
+
+			side->inode = LOAD(inode, inode, i_ino);
+			side->device = LOAD(super_block, system, s_dev);
+		}
 	}
+	opaque(bytes);
+	if (bytes > PATH_BYTES)
+		return 0;
 	length = walk_path(dentry, at, window + bytes, &flags);
-	if ((__u64)BPF_CORE_READ(task, nsproxy, mnt_ns) != guard_mounts)
+	if ((__u64)LOAD(nsproxy, spaces, mnt_ns) != guard_mounts)
 		flags |= FLAG_ELSEWHERE;
 	side->base_bytes = length;
 	side->flags = flags;
@@ -684,104 +686,588 @@ static __always_inline __u64 fill_side(struct side *side, char *window)
 	return bytes;
 }
 
-static __always_inline __u64 fill_change(struct change_record *record, bool has_target)
+static __always_inline struct change_record *new_change(const struct act *act)
 {
-	__u64 bytes = fill_side(&record->from, record->data);
+	__u32 zero = 0;
+	struct change_record *record = bpf_map_lookup_elem(&changes, &zero);
 
-	if (!has_target)
-		return bytes;
-	opaque(bytes);
-	if (bytes > 2 * PATH_BYTES)
-		return 0;
-	return bytes + fill_side(&record->to, record->data + bytes);
-}
-
-static __always_inline bool is_rename(__u32 hook)
-{
-	return hook == HOOK_RENAME || hook == HOOK_RENAMEAT || hook == HOOK_RENAMEAT2;
-}
-
-static __noinline int begin_change(__u32 hook, __s32 from_folder, __u64 from, __s32 to_folder, __u64 to)
-{
-	__u32 group = current_group(), thread = (__u32)bpf_get_current_pid_tgid(), slot;
-	struct owner *owner = owner_of(group);
-	struct change_record *record;
-
-	if (!owner)
-		return 0;
-	forget_change(thread);
-	if (bpf_map_pop_elem(&vacant, &slot)) {
+	if (!record) {
 		count_lost(PLANE_FILE);
-		return 0;
+		return NULL;
 	}
-	record = bpf_map_lookup_elem(&changes, &slot);
-	if (!record)
-		return 0;
-	fill_head(&record->head, hook, group, owner->start);
-	record->from.text = from;
-	record->from.folder = from_folder;
-	record->to.text = to;
-	record->to.folder = to_folder;
-	record->to.flags = 0;
+	fill_act_head(&record->head, act);
+	record->values[0] = 0;
+	record->values[1] = 0;
+	record->from.text = 0;
+	record->from.flags = 0;
+	record->to.text = 0;
 	record->to.text_bytes = 0;
 	record->to.base_bytes = 0;
-	fill_change(record, is_rename(hook));
-	if (bpf_map_update_elem(&pending, &thread, &slot, BPF_ANY)) {
-		bpf_map_push_elem(&vacant, &slot, BPF_ANY);
-		count_lost(PLANE_FILE);
-	}
-	return 0;
+	record->to.flags = 0;
+	record->to.folder = 0;
+	record->to.inode = 0;
+	record->to.device = 0;
+	return record;
 }
 
-static __noinline int end_change(__s64 result)
+static __noinline int tell_change(struct change_record *record, __u64 bytes)
 {
-	__u32 thread = (__u32)bpf_get_current_pid_tgid();
-	__u32 *slot = bpf_map_lookup_elem(&pending, &thread);
-	struct change_record *record;
-	__u64 bytes;
-
-	if (!slot)
-		return 0;
-	record = bpf_map_lookup_elem(&changes, slot);
-	if (result || !record)
-		goto done;
-	/* At entry the caller's page may not be present, since reading must not sleep here.
-	 * The kernel has read it by now. */
-	if ((record->from.flags | record->to.flags) & FLAG_UNREAD)
-		fill_change(record, is_rename(record->head.hook));
-	record->head.time = bpf_ktime_get_boot_ns();
-	bytes = (__u64)record->from.text_bytes + record->from.base_bytes + record->to.text_bytes +
-		record->to.base_bytes;
 	opaque(bytes);
 	if (bytes > sizeof(record->data) ||
 	    bpf_ringbuf_output(&activity, record, __builtin_offsetof(struct change_record, data) + bytes,
 			       wake_activity()))
 		count_lost(PLANE_FILE);
-done:
-	forget_change(thread);
 	return 0;
 }
 
-/* Unlike an open, these leave no descriptor: the name must be taken before it is gone. */
-#define CHANGE_HOOK(call, hook, from_folder, from, to_folder, to)                                  \
-	SEC("tracepoint")                                                                          \
-	int on_enter_##call(struct system_entry *context)                                          \
-	{                                                                                          \
-		return begin_change(hook, from_folder, from, to_folder, to);                       \
-	}                                                                                          \
-	SEC("tracepoint")                                                                          \
-	int on_exit_##call(struct system_exit *context)                                            \
-	{                                                                                          \
-		return end_change(context->result);                                                \
+static __always_inline __u64 argument(const struct act *act, __s8 number)
+{
+	/* Each index a constant: the verifier then knows what it reads. */
+	switch (number) {
+	case 0:
+		return act->arguments[0];
+	case 1:
+		return act->arguments[1];
+	case 2:
+		return act->arguments[2];
+	case 3:
+		return act->arguments[3];
+	case 4:
+		return act->arguments[4];
+	default:
+		return 0;
 	}
-#define ARGUMENT(number) context->arguments[number]
+}
 
-CHANGE_HOOK(rename, HOOK_RENAME, AT_FDCWD, ARGUMENT(0), AT_FDCWD, ARGUMENT(1))
-CHANGE_HOOK(renameat, HOOK_RENAMEAT, ARGUMENT(0), ARGUMENT(1), ARGUMENT(2), ARGUMENT(3))
-CHANGE_HOOK(renameat2, HOOK_RENAMEAT2, ARGUMENT(0), ARGUMENT(1), ARGUMENT(2), ARGUMENT(3))
-CHANGE_HOOK(unlink, HOOK_UNLINK, AT_FDCWD, ARGUMENT(0), AT_FDCWD, 0)
-CHANGE_HOOK(unlinkat, HOOK_UNLINKAT, ARGUMENT(0), ARGUMENT(1), AT_FDCWD, 0)
-CHANGE_HOOK(rmdir, HOOK_RMDIR, AT_FDCWD, ARGUMENT(0), AT_FDCWD, 0)
+static __always_inline void ask_side(struct side *side, const struct act *act, __s8 folder, __s8 text)
+{
+	side->folder = folder < 0 ? AT_FDCWD : (__s32)argument(act, folder);
+	side->text = argument(act, text);
+	if (folder == FOLDER_TEXT)
+		side->flags = FLAG_TEXT;
+}
+
+/* The call has succeeded, so the kernel could read the caller's text; its page is present. What
+ * another thread does to the text meanwhile escapes, at entry as well as here. */
+static __noinline int changed(const struct act *act, const volatile struct call *call)
+{
+	struct change_record *record = new_change(act);
+	__u64 bytes, more;
+
+	if (!record)
+		return 0;
+	record->values[0] = argument(act, call->value[0]);
+	record->values[1] = argument(act, call->value[1]);
+	ask_side(&record->from, act, call->folder[0], call->text[0]);
+	bytes = fill_side(&record->from, record->data, act->task, PATH_BYTES, false);
+	if (call->folder[1] != FOLDER_NONE) {
+		opaque(bytes);
+		if (bytes > 2 * PATH_BYTES)
+			return 0;
+		ask_side(&record->to, act, call->folder[1], call->text[1]);
+		more = fill_side(&record->to, record->data + bytes, act->task, PATH_BYTES, false);
+		bytes += more;
+	}
+	return tell_change(record, bytes);
+}
+
+/* ---- acts without a file ----------------------------------------------------- */
+
+struct repetition {
+	__u64 start;
+	__u32 pid;
+	__u32 hook;
+	__u64 values[3];
+};
+
+/* These are told once per process and arguments: a debugger asks the same thousands of times. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct repetition);
+	__type(value, __u8);
+} repeated SEC(".maps");
+
+static __noinline int acted(const struct act *act, __u64 first, __u64 second, __u64 third)
+{
+	struct repetition repetition = {
+		.start = act->start,
+		.pid = act->group,
+		.hook = act->hook,
+		.values = { first, second, third },
+	};
+	struct act_record *record;
+	__u8 one = 1;
+
+	if (bpf_map_lookup_elem(&repeated, &repetition))
+		return 0;
+	record = bpf_ringbuf_reserve(&activity, sizeof(*record), 0);
+	if (!record) {
+		count_lost(PLANE_PROCESS);
+		return 0;
+	}
+	fill_act_head(&record->head, act);
+	record->values[0] = first;
+	record->values[1] = second;
+	record->values[2] = third;
+	bpf_ringbuf_submit(record, wake_activity());
+	bpf_map_update_elem(&repeated, &repetition, &one, BPF_ANY);
+	return 0;
+}
+
+#define AF_UNIX 1
+#define AF_INET 2
+#define AF_INET6 10
+#define AF_NETLINK 16
+#define NETLINK_ROUTE 0
+#define NETLINK_KOBJECT_UEVENT 15
+
+/* TCP and UDP show by where they go; every look-up of a name asks the routing table. */
+static __always_inline bool is_plain_socket(__u64 family, __u64 kind, __u64 protocol)
+{
+	if (family == AF_UNIX)
+		return true;
+	if (family == AF_NETLINK)
+		return protocol == NETLINK_ROUTE || protocol == NETLINK_KOBJECT_UEVENT;
+	if (family != AF_INET && family != AF_INET6)
+		return false;
+	return (kind == 1 && (protocol == 0 || protocol == TCP)) ||
+	       (kind == 2 && (protocol == 0 || protocol == UDP));
+}
+
+static __always_inline int made_socket(const struct act *act)
+{
+	__u64 kind = act->arguments[1] & 0xf;
+
+	if (is_plain_socket((__u32)act->arguments[0], kind, (__u32)act->arguments[2]))
+		return 0;
+	return acted(act, (__u32)act->arguments[0], kind, (__u32)act->arguments[2]);
+}
+
+/* What reads or writes another process, not what merely lets it go on. */
+static __always_inline bool is_grip(__u64 request)
+{
+	switch (request) {
+	case 0: /* TRACEME */
+	case 1: /* PEEKTEXT */
+	case 2: /* PEEKDATA */
+	case 4: /* POKETEXT */
+	case 5: /* POKEDATA */
+	case 6: /* POKEUSR */
+	case 13: /* SETREGS */
+	case 16: /* ATTACH */
+	case 0x4205: /* SETREGSET */
+	case 0x4206: /* SEIZE */
+		return true;
+	default:
+		return false;
+	}
+}
+
+static __always_inline int tell_credentials(const struct act *act)
+{
+	struct cred *cred = (void *)LOAD(task_struct, act->task, cred);
+	__u64 capabilities = 0;
+
+	bpf_probe_read_kernel(&capabilities, sizeof(capabilities),
+			      __builtin_preserve_access_index(&cred->cap_effective));
+	return acted(act, LOAD(cred, cred, uid.val) | (__u64)LOAD(cred, cred, euid.val) << 32,
+		     LOAD(cred, cred, gid.val) | (__u64)LOAD(cred, cred, egid.val) << 32, capabilities);
+}
+
+/* A unix socket with a path, or with a name that begins with NUL. */
+static __noinline int connected(const struct act *act)
+{
+	struct change_record *record;
+	__u64 address = act->arguments[1], bytes, size = act->arguments[2];
+	__u16 family = 0;
+	char first = 0;
+
+	if (size < 3 || bpf_probe_read_user(&family, sizeof(family), (void *)address) || family != AF_UNIX)
+		return 0;
+	record = new_change(act);
+	if (!record)
+		return 0;
+	size -= 2;
+	if (size > 108)
+		size = 108;
+	if (bpf_probe_read_user(&first, sizeof(first), (void *)(address + 2)))
+		return 0;
+	record->from.text = address + 2;
+	record->from.folder = AT_FDCWD;
+	if (first) {
+		/* The path ends with NUL, or with the address. */
+		bytes = fill_side(&record->from, record->data, act->task, size + 1, false);
+		return tell_change(record, bytes);
+	}
+	record->from.flags = FLAG_TEXT;
+	record->from.inode = 0;
+	record->from.device = 0;
+	record->from.base_bytes = 0;
+	record->from.text_bytes = size;
+	opaque(size);
+	if (size > 108 || bpf_probe_read_user(record->data, size, (void *)(address + 2)))
+		return 0;
+	return tell_change(record, size);
+}
+
+/* ---- descriptors in messages ------------------------------------------------- */
+
+struct message {
+	const struct act *act;
+	__u64 at;
+	__u64 end;
+	__u32 word; /* size of the caller's size_t */
+	__u32 count;
+	__u64 descriptors;
+};
+
+static long receive_step(__u32 index, struct message *message)
+{
+	__u32 descriptor = 0;
+
+	if (index >= message->count ||
+	    bpf_probe_read_user(&descriptor, sizeof(descriptor), (void *)(message->descriptors + index * 4)))
+		return 1;
+	opened(message->act, descriptor);
+	return 0;
+}
+
+#define SOL_SOCKET 1
+#define SCM_RIGHTS 1
+
+/* One control message: its length, level and type, then what it carries. */
+static long control_step(__u32 index, struct message *message)
+{
+	__u64 length = 0, word = message->word, head = word + 8;
+	__u32 kind[2] = {};
+
+	if (message->at + head > message->end || bpf_probe_read_user(&length, word == 4 ? 4 : 8, (void *)message->at))
+		return 1;
+	if (length < head || length > message->end - message->at ||
+	    bpf_probe_read_user(kind, sizeof(kind), (void *)(message->at + word)))
+		return 1;
+	if (kind[0] == SOL_SOCKET && kind[1] == SCM_RIGHTS) {
+		message->descriptors = message->at + head;
+		message->count = (length - head) / 4;
+		bpf_loop(DESCRIPTORS, receive_step, message, 0);
+	}
+	message->at += (length + word - 1) & ~(word - 1);
+	return 0;
+}
+
+/* Most messages carry nothing, and are left after one read. */
+static __noinline int received(const struct act *act, __u64 header)
+{
+	struct message message = { .act = act };
+
+	if (act->flags & HEAD_COMPAT) {
+		__u32 control[2] = {};
+
+		if (bpf_probe_read_user(control, sizeof(control), (void *)(header + 16)))
+			return 0;
+		message.at = control[0];
+		message.end = message.at + control[1];
+		message.word = 4;
+	} else {
+		__u64 control[2] = {};
+
+		if (bpf_probe_read_user(control, sizeof(control), (void *)(header + 32)))
+			return 0;
+		message.at = control[0];
+		message.end = message.at + control[1];
+		message.word = 8;
+	}
+	if (message.at && message.end > message.at)
+		bpf_loop(16, control_step, &message, 0);
+	return 0;
+}
+
+/* ---- one program for all of them --------------------------------------------- */
+
+#if defined(__TARGET_ARCH_x86)
+static __always_inline __u64 number_of(struct pt_regs *registers)
+{
+	return (__u32)registers->orig_ax & ~0x40000000u; /* x32 calls have a mark on the same numbers. */
+}
+
+static __always_inline bool is_compat(struct task_struct *task)
+{
+	const __u32 TS_COMPAT = 2;
+
+	return task->thread_info.status & TS_COMPAT;
+}
+
+static __always_inline void take_arguments(struct act *act, struct pt_regs *registers)
+{
+	if (act->flags & HEAD_COMPAT) {
+		act->arguments[0] = (__u32)registers->bx;
+		act->arguments[1] = (__u32)registers->cx;
+		act->arguments[2] = (__u32)registers->dx;
+		act->arguments[3] = (__u32)registers->si;
+		act->arguments[4] = (__u32)registers->di;
+	} else {
+		act->arguments[0] = registers->di;
+		act->arguments[1] = registers->si;
+		act->arguments[2] = registers->dx;
+		act->arguments[3] = registers->r10;
+		act->arguments[4] = registers->r8;
+	}
+}
+#elif defined(__TARGET_ARCH_arm64)
+static __always_inline __u64 number_of(struct pt_regs *registers)
+{
+	return (__u32)registers->syscallno;
+}
+
+static __always_inline bool is_compat(struct task_struct *task)
+{
+	const unsigned long TIF_32BIT = 1 << 22;
+
+	return task->thread_info.flags & TIF_32BIT;
+}
+
+static __always_inline void take_arguments(struct act *act, struct pt_regs *registers)
+{
+	act->arguments[0] = registers->orig_x0;
+	act->arguments[1] = registers->regs[1];
+	act->arguments[2] = registers->regs[2];
+	act->arguments[3] = registers->regs[3];
+	act->arguments[4] = registers->regs[4];
+}
+#endif
+
+#define SOCKETCALL_SOCKET 1
+#define SOCKETCALL_CONNECT 3
+#define SOCKETCALL_RECVMSG 17
+#define EINPROGRESS 115
+
+/* At its exit a call is known to have succeeded, a descriptor stands for its object, and the
+ * arguments are still in the registers. It is one program for all calls since the kernel takes
+ * every system call of every process past each hook that is there. */
+SEC("tp_btf/sys_exit")
+int BPF_PROG(on_call, struct pt_regs *registers, long result)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 number = number_of(registers);
+	const volatile struct call *call;
+	struct owner *owner;
+	struct act act;
+	__u32 kind;
+
+	if (number >= CALLS)
+		return 0;
+	act.flags = 0;
+	if (is_compat(task)) {
+		act.flags = HEAD_COMPAT;
+		number += CALLS;
+	}
+	call = &settings.calls[number];
+	act.hook = call->hook;
+	if (!act.hook)
+		return 0;
+	act.group = task->tgid;
+	owner = owner_of(act.group);
+	if (!owner)
+		return 0;
+	kind = call->kind;
+	if (result < 0 && !(kind & CALL_TRIED) && !(kind == CALL_CONNECT && result == -EINPROGRESS))
+		return 0;
+	kind &= ~CALL_TRIED;
+	act.start = owner->start;
+	act.task = task;
+	act.result = result;
+	if (kind == CALL_OPEN)
+		return opened(&act, result);
+	take_arguments(&act, registers);
+	if (kind == CALL_SOCKETCALL) {
+		__u32 words[3] = {};
+
+		if (bpf_probe_read_user(words, sizeof(words), (void *)act.arguments[1]))
+			return 0;
+		kind = act.arguments[0] == SOCKETCALL_SOCKET	? CALL_SOCKET
+		       : act.arguments[0] == SOCKETCALL_CONNECT ? CALL_CONNECT
+		       : act.arguments[0] == SOCKETCALL_RECVMSG ? CALL_RECEIVE
+								: CALL_IGNORED;
+		act.hook = settings.socketcalls[(__u32)act.arguments[0] & 31];
+		act.arguments[0] = words[0];
+		act.arguments[1] = words[1];
+		act.arguments[2] = words[2];
+	}
+	switch (kind) {
+	case CALL_CHANGE:
+		return changed(&act, call);
+	case CALL_RECEIVE:
+		act.flags |= HEAD_RECEIVED;
+		return received(&act, act.arguments[1]);
+	case CALL_SOCKET:
+		return made_socket(&act);
+	case CALL_CONNECT:
+		return connected(&act);
+	case CALL_TRACE:
+		if (!is_grip(act.arguments[0]))
+			return 0;
+		return acted(&act, act.arguments[0], (__u32)act.arguments[1], 0);
+	case CALL_ACT:
+		return acted(&act, argument(&act, call->value[0]), argument(&act, call->value[1]), 0);
+	case CALL_CREDENTIALS:
+		return tell_credentials(&act);
+	}
+	return 0;
+}
+
+/* ---- io_uring ---------------------------------------------------------------- */
+
+/* Requests in a ring make no system call of their own. */
+static __always_inline bool begin_act(struct act *act, __u16 hook)
+{
+	struct owner *owner;
+
+	act->task = bpf_get_current_task_btf();
+	act->group = act->task->tgid;
+	owner = owner_of(act->group);
+	if (!owner)
+		return false;
+	act->start = owner->start;
+	act->hook = hook;
+	act->flags = 0;
+	act->result = 0;
+	return true;
+}
+
+SEC("?tp_btf/io_uring_create")
+int BPF_PROG(on_ring, int descriptor)
+{
+	struct act act = {};
+
+	if (begin_act(&act, HOOK_RING))
+		acted(&act, 0, 0, 0);
+	return 0;
+}
+
+#define IORING_OP_OPENAT 18
+#define IORING_OP_OPENAT2 28
+#define IORING_OP_RENAMEAT 35
+#define IORING_OP_UNLINKAT 36
+#define IORING_OP_MKDIRAT 37
+#define IORING_OP_SYMLINKAT 38
+#define IORING_OP_LINKAT 39
+
+static __always_inline __u64 name_of(struct filename *filename)
+{
+	return (__u64)LOAD(filename, filename, name);
+}
+
+static __noinline int requested(const struct act *act, struct io_kiocb *request)
+{
+	struct change_record *record = new_change(act);
+	bool has_target = false;
+	__u64 bytes;
+
+	if (!record)
+		return 0;
+	switch (act->hook) {
+	case HOOK_RING_OPEN_DIRECT:
+		record->from.folder = LOAD(io_open, request, dfd);
+		record->from.text = name_of(LOAD(io_open, request, filename));
+		record->values[0] = LOAD(io_open, request, how.flags);
+		break;
+	case HOOK_RING_RENAME:
+		record->from.folder = LOAD(io_rename, request, old_dfd);
+		record->from.text = name_of(LOAD(io_rename, request, oldpath));
+		record->to.folder = LOAD(io_rename, request, new_dfd);
+		record->to.text = name_of(LOAD(io_rename, request, newpath));
+		has_target = true;
+		break;
+	case HOOK_RING_UNLINK:
+		record->from.folder = LOAD(io_unlink, request, dfd);
+		record->from.text = name_of(LOAD(io_unlink, request, filename));
+		break;
+	case HOOK_RING_MKDIR:
+		record->from.folder = LOAD(io_mkdir, request, dfd);
+		record->from.text = name_of(LOAD(io_mkdir, request, filename));
+		break;
+	case HOOK_RING_SYMLINK:
+		record->from.folder = LOAD(io_link, request, new_dfd);
+		record->from.text = name_of(LOAD(io_link, request, newpath));
+		record->to.flags = FLAG_TEXT;
+		record->to.text = name_of(LOAD(io_link, request, oldpath));
+		has_target = true;
+		break;
+	case HOOK_RING_LINK:
+		record->from.folder = LOAD(io_link, request, old_dfd);
+		record->from.text = name_of(LOAD(io_link, request, oldpath));
+		record->to.folder = LOAD(io_link, request, new_dfd);
+		record->to.text = name_of(LOAD(io_link, request, newpath));
+		has_target = true;
+		break;
+	}
+	bytes = fill_side(&record->from, record->data, act->task, PATH_BYTES, true);
+	if (has_target) {
+		opaque(bytes);
+		if (bytes > 2 * PATH_BYTES)
+			return 0;
+		bytes += fill_side(&record->to, record->data + bytes, act->task, PATH_BYTES, true);
+	}
+	return tell_change(record, bytes);
+}
+
+/* What leaves no descriptor is told when it is asked for, while the kernel has the names. */
+SEC("?tp_btf/io_uring_submit_req")
+int BPF_PROG(on_ring_request, struct io_kiocb *request)
+{
+	struct act act = {};
+	__u16 hook;
+
+	switch (LOAD(io_kiocb, request, opcode)) {
+	case IORING_OP_OPENAT:
+	case IORING_OP_OPENAT2:
+		if (!LOAD(io_open, request, file_slot))
+			return 0; /* Told by its descriptor, below. */
+		hook = HOOK_RING_OPEN_DIRECT;
+		break;
+	case IORING_OP_RENAMEAT:
+		hook = HOOK_RING_RENAME;
+		break;
+	case IORING_OP_UNLINKAT:
+		hook = HOOK_RING_UNLINK;
+		break;
+	case IORING_OP_MKDIRAT:
+		hook = HOOK_RING_MKDIR;
+		break;
+	case IORING_OP_SYMLINKAT:
+		hook = HOOK_RING_SYMLINK;
+		break;
+	case IORING_OP_LINKAT:
+		hook = HOOK_RING_LINK;
+		break;
+	default:
+		return 0;
+	}
+	if (begin_act(&act, hook))
+		requested(&act, request);
+	return 0;
+}
+
+SEC("?tp_btf/io_uring_complete")
+int BPF_PROG(on_ring_result, void *ring, void *request)
+{
+	struct act act = {};
+	__u8 opcode;
+	__s32 result;
+
+	if (!request || !bpf_core_type_exists(struct io_cqe))
+		return 0;
+	opcode = LOAD(io_kiocb, request, opcode);
+	if (opcode != IORING_OP_OPENAT && opcode != IORING_OP_OPENAT2)
+		return 0;
+	result = LOAD(io_kiocb, request, cqe.res);
+	if (result < 0 || LOAD(io_open, request, file_slot))
+		return 0;
+	if (begin_act(&act, HOOK_RING_OPEN))
+		opened(&act, result);
+	return 0;
+}
 
 /* ---- egress ------------------------------------------------------------------ */
 

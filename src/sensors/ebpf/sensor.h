@@ -15,26 +15,70 @@
 #define NAMES 32
 #define NAME_WORDS 6
 
-/* Which hook saw it; this also tells the kind of record. */
+/* How many system calls there may be in one table, and the tables: the machine's own, then
+ * the 32-bit one. */
+#define CALLS 600
+#define TABLES 2
+
+/* Which hook saw it; this also tells the kind of record. System calls follow from HOOK_CALLS
+ * on, in the order of the loader's list. */
 enum hook {
 	HOOK_FORK,
 	HOOK_EXEC,
 	HOOK_EXIT,
-	HOOK_OPEN,
-	HOOK_OPENAT,
-	HOOK_OPENAT2,
-	HOOK_CREAT,
-	HOOK_RENAME,
-	HOOK_RENAMEAT,
-	HOOK_RENAMEAT2,
-	HOOK_UNLINK,
-	HOOK_UNLINKAT,
-	HOOK_RMDIR,
 	HOOK_CONNECT4,
 	HOOK_CONNECT6,
 	HOOK_SENDMSG4,
 	HOOK_SENDMSG6,
 	HOOK_ANSWER,
+	HOOK_RING,
+	HOOK_RING_OPEN,
+	HOOK_RING_OPEN_DIRECT,
+	HOOK_RING_RENAME,
+	HOOK_RING_UNLINK,
+	HOOK_RING_MKDIR,
+	HOOK_RING_SYMLINK,
+	HOOK_RING_LINK,
+	HOOK_CALLS,
+};
+
+/* What the exit of a system call tells. */
+enum call_kind {
+	CALL_IGNORED,
+	CALL_OPEN,        /* the result is a descriptor */
+	CALL_RECEIVE,     /* a message may have brought descriptors */
+	CALL_CHANGE,      /* it named one or two files */
+	CALL_ACT,         /* the arguments say it all */
+	CALL_SOCKET,      /* as CALL_ACT, for the kinds worth telling */
+	CALL_TRACE,       /* as CALL_ACT, for the requests worth telling */
+	CALL_CREDENTIALS, /* who the caller is now */
+	CALL_CONNECT,     /* a unix socket's path */
+	CALL_SOCKETCALL,  /* one of the 32-bit socket calls, its arguments in memory */
+	CALL_TRIED = 128, /* beside another: told even if the call failed */
+};
+
+/* In place of an argument's number. */
+enum {
+	FOLDER_HERE = -1, /* the working folder */
+	FOLDER_TEXT = -2, /* no folder: a text that is no path of the caller's */
+	FOLDER_NONE = -3, /* no file at all */
+	TEXT_NONE = -1,   /* no text: the descriptor itself is meant */
+	VALUE_NONE = -1,
+};
+
+/* One system call: which of its arguments mean what. */
+struct call {
+	__u8 hook; /* 0: not watched */
+	__u8 kind;
+	__s8 folder[2];
+	__s8 text[2];
+	__s8 value[2];
+};
+
+/* Flags of a record. */
+enum {
+	HEAD_COMPAT = 1,   /* by a 32-bit system call */
+	HEAD_RECEIVED = 2, /* the descriptor came from another process */
 };
 
 enum plane {
@@ -54,13 +98,16 @@ enum {
 	FLAG_UNREAD = 4,
 	/* The caller has another mount namespace than the guard: its paths mean nothing here. */
 	FLAG_ELSEWHERE = 8,
+	/* The text stands for itself: it begins in no folder. */
+	FLAG_TEXT = 16,
 };
 
 struct head {
 	__u64 time;  /* nanoseconds since boot */
 	__u64 start; /* of the thread group leader, nanoseconds since boot */
 	__u32 pid;   /* thread group */
-	__u32 hook;
+	__u16 hook;
+	__u16 flags;
 };
 
 /* A path stands in `data` as its names from the last to the first, each ended by NUL. */
@@ -110,22 +157,30 @@ struct open_record {
 	char data[PATH_BYTES + NAME_BYTES];
 };
 
-/* One path the caller asked for: its own text, and the folder that text starts from. */
+/* One path the caller asked for: its own text, and the folder that text starts from. Where
+ * the text is empty, the object that the descriptor stands for. */
 struct side {
 	__u64 text;
+	__u64 inode;
+	__u32 device;
 	__s32 folder;
 	__u16 text_bytes;
 	__u16 base_bytes;
 	__u32 flags;
-	__u32 padding;
 };
 
 struct change_record {
 	struct head head;
+	__u64 values[2];
 	struct side from;
 	struct side to;
 	/* text and base of `from`, then of `to` */
 	char data[4 * PATH_BYTES + NAME_BYTES];
+};
+
+struct act_record {
+	struct head head;
+	__u64 values[3];
 };
 
 struct connection_record {
@@ -165,6 +220,8 @@ struct settings {
 	__u32 names;
 	__u32 padding;
 	struct name name[NAMES];
+	struct call calls[TABLES * CALLS];
+	__u8 socketcalls[32]; /* hooks, by the number of the 32-bit socket call */
 };
 
 #endif
