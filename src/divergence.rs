@@ -303,7 +303,9 @@ pub fn place(
     let identity = identify(launch, context, lineage);
     let name = identity.names.first().copied().unwrap_or_default();
     // A module's name says nothing unless the step's own text has it.
-    let vouched = identity.tool.filter(|_| !identity.is_module || process.standing == Standing::Text);
+    let by_text =
+        process.standing == Standing::Text || (process.standing == Standing::Command && process.launched);
+    let vouched = identity.tool.filter(|_| !identity.is_module || by_text);
     let own_tool = vouched.map(|tool| tool.id);
     let placement =
         |standing| Placement { standing, tool: own_tool, command: None, new_strand: false, effect: false };
@@ -493,7 +495,7 @@ pub fn chooses(process: &Process, lineage: &Lineage) -> Option<&'static Tool> {
     let is_itself = matches!(process.standing, Standing::Command | Standing::Tool | Standing::Helper);
     let tool = process.tool.and_then(commands::by_id)?;
     // A tool that the project's code calls may be handed anything its strand took.
-    let is_called = process.standing == Standing::Tool;
+    let is_called = lineage.helped(process.key).is_some_and(|helped| helped.standing == Standing::Tool);
     let is_foreign = |read: &Touch| !read.by_owner && (is_called || read.process == process.key);
     let is_tainted = lineage.strand(process.key).reads.iter().any(is_foreign);
     (is_itself && tool.network == Network::Client && !is_tainted).then_some(tool)
@@ -533,6 +535,8 @@ pub fn owns(process: &Process, store: &Store, context: &Context<'_>, lineage: &L
         return false;
     }
     let identity = identify(launch, context, lineage);
-    let is_vouched = !identity.is_module || process.standing == Standing::Command;
-    is_vouched && identity.trusted_names.iter().any(|name| store.is_owned_by(name))
+    let is_vouched = |name: &str| {
+        !identity.is_module || process.standing == Standing::Command || identity.script != Some(name)
+    };
+    identity.trusted_names.iter().any(|name| is_vouched(name) && store.is_owned_by(name))
 }

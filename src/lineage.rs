@@ -255,6 +255,15 @@ impl Lineage {
         }
     }
 
+    /// The process that a helper helps; any other process is its own.
+    pub fn helped(&self, key: ProcessKey) -> Option<&Process> {
+        let own = self.get(key)?;
+        if own.standing != Standing::Helper {
+            return Some(own);
+        }
+        self.ancestors(key).find(|process| process.standing != Standing::Helper)
+    }
+
     /// Notes that a process talked to somebody, and with it the tool it works for.
     pub fn contacted(&mut self, key: ProcessKey) {
         let tool: Vec<ProcessKey> = self.tool_chain(key).collect();

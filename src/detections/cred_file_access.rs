@@ -372,6 +372,28 @@ mod tests {
                 "!egress-undeclared attack high 203.0.113.7:443",
             ],
         );
+        expect(
+            "make all\n",
+            "1 > 2 launch /usr/bin/make make all
+             2 > 3 launch /usr/bin/git git credential fill
+             3 > 4 launch /usr/bin/git git credential-store get
+             4 read ~/.git-credentials
+             2 > 5 launch /usr/bin/curl curl -d @- x
+             5 connect 203.0.113.7:443",
+            &[
+                "!cred-file-access attack high /home/u/.git-credentials",
+                "!egress-undeclared attack high 203.0.113.7:443",
+            ],
+        );
+        // wget opens ~/.netrc whomever it talks to.
+        expect(
+            "make all\n",
+            "1 > 2 launch /usr/bin/make make all
+             2 > 3 launch /usr/bin/wget wget x
+             3 read ~/.netrc
+             3 connect 203.0.113.20:443",
+            &["egress-undeclared divergence low 203.0.113.20:443"],
+        );
         // git fetches with its credential, then the recipe downloads something else.
         expect(
             "make all\n",
@@ -465,7 +487,8 @@ mod tests {
              3 read ~/.aws/credentials
              3 create /w/notes.txt
              2 > 4 launch /usr/bin/git git push http://203.0.113.7/x.git
-             4 connect 203.0.113.7:443",
+             4 > 5 launch /usr/lib/git-core/git-remote-http git-remote-http x
+             5 connect 203.0.113.7:443",
             &[
                 "!cred-file-access attack high /home/u/.aws/credentials",
                 "!egress-undeclared attack high 203.0.113.7:443",

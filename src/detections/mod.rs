@@ -96,10 +96,11 @@ fn nothing(_: &Act<'_>) -> Vec<Hit> {
 fn carried<'a>(strand: &'a Strand, act: &Act<'_>) -> Vec<&'a Touch> {
     let sender = act.process;
     let is_handed_on = |read: &Touch| {
-        let Some(reader) = act.lineage.get(read.process) else { return false };
+        let Some(reader) = act.lineage.helped(read.process) else { return false };
         let is_near = reader.parent == sender.parent || act.lineage.is_at_or_below(reader.key, sender.key);
-        let is_named = matches!(reader.standing, Standing::Command | Standing::Helper | Standing::Text);
-        read.is_printable && is_near && !is_named && !act.lineage.has_contacted(reader.key)
+        let is_named = matches!(reader.standing, Standing::Command | Standing::Text);
+        let is_other = reader.key != sender.key && read.process != sender.key;
+        is_other && read.is_printable && is_near && !is_named && !act.lineage.has_contacted(read.process)
     };
     // An owner talks to its own service; one that follows its arguments, or that others' code
     // started, may be told to talk to anybody.
