@@ -9,8 +9,19 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+/* Any kernel type that begins with a pointer: what a slot of a table is read as. */
+struct llist_node {
+	struct llist_node *next;
+};
+
 struct qstr {
+	__u32 len;
 	const unsigned char *name;
+};
+
+/* Since 6.14: where short names stand, in the dentry itself. */
+union shortname_store {
+	unsigned long words[5];
 };
 
 struct super_block {
@@ -45,6 +56,7 @@ struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	union shortname_store d_shortname;
 };
 
 struct vfsmount {

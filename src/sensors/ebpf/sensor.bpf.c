@@ -140,6 +140,16 @@ static __always_inline __u64 wake_up(void *ring, __u64 threshold)
 								       : BPF_RB_NO_WAKEUP;
 }
 
+/* Asking how full the ring is costs as much as telling a name: most records do not ask. */
+#define WAKE_EVERY 16
+
+static __always_inline __u64 wake_sometimes(const struct head *head)
+{
+	if (head->time % WAKE_EVERY)
+		return BPF_RB_NO_WAKEUP;
+	return wake_up(&activity, settings.activity_threshold);
+}
+
 #define wake_processes() wake_up(&processes, settings.process_threshold)
 #define wake_activity() wake_up(&activity, settings.activity_threshold)
 
@@ -172,6 +182,9 @@ struct progress {
 	__u64 position;
 	__u32 flags;
 	__u32 is_done; /* of a scan: the last string went on past its bound */
+	/* Where a walk begins. Kernel pointers lose their type here, as an argument must. */
+	__u64 dentry;
+	__u64 mount;
 };
 
 struct {
@@ -203,8 +216,35 @@ struct walk {
 	struct progress *progress;
 };
 
+/* Writes a name with its NUL and returns how many bytes it takes; at most NAME_BYTES. */
+static __always_inline long copy_name(char *window, struct dentry *dentry)
+{
+	const unsigned char *name = LOAD(dentry, dentry, d_name.name);
+
+	if (bpf_ksym_exists(bpf_rdonly_cast) && bpf_core_field_exists(dentry->d_shortname)) {
+		__u32 length = LOAD(dentry, dentry, d_name.len);
+
+		/* Short names, which is most, in five loads and without a call. */
+		if ((void *)name == (void *)dentry + bpf_core_field_offset(struct dentry, d_shortname) &&
+		    length < sizeof(union shortname_store)) {
+			__u64 *words = (void *)window;
+
+			words[0] = LOAD(dentry, dentry, d_shortname.words[0]);
+			words[1] = LOAD(dentry, dentry, d_shortname.words[1]);
+			words[2] = LOAD(dentry, dentry, d_shortname.words[2]);
+			words[3] = LOAD(dentry, dentry, d_shortname.words[3]);
+			words[4] = LOAD(dentry, dentry, d_shortname.words[4]);
+			window[length] = 0;
+			return length + 1;
+		}
+	}
+	return bpf_probe_read_kernel_str(window, NAME_BYTES, name);
+}
+
+enum step { STEP_ON, STEP_STOP };
+
 /* One name, or one step from a mount to the folder it is mounted on. */
-static long walk_step(__u32 index, struct walk *walk)
+static __always_inline enum step step_up(struct walk *walk)
 {
 	struct dentry *dentry = walk->dentry, *parent;
 	struct progress *progress = walk->progress;
@@ -217,56 +257,91 @@ static long walk_step(__u32 index, struct walk *walk)
 
 		if (!below || below == mount) {
 			progress->is_done = 1;
-			return 1;
+			return STEP_STOP;
 		}
 		walk->dentry = LOAD(mount, mount, mnt_mountpoint);
 		walk->root = LOAD(mount, below, mnt.mnt_root);
 		walk->mount = below;
-		return 0;
+		return STEP_ON;
 	}
 	opaque(bytes);
 	if (bytes > PATH_BYTES - NAME_BYTES)
-		return 1;
-	length = bpf_probe_read_kernel_str(walk->window + bytes, NAME_BYTES, LOAD(dentry, dentry, d_name.name));
+		return STEP_STOP;
+	length = copy_name(walk->window + bytes, dentry);
 	if (length <= 0)
-		return 1;
+		return STEP_STOP;
 	progress->bytes = bytes + length;
 	parent = LOAD(dentry, dentry, d_parent);
 	if (!parent || parent == dentry) {
 		/* Its own parent, yet not the root of a mount: it was never in a folder. */
 		progress->flags = FLAG_NOWHERE;
 		progress->is_done = 1;
-		return 1;
+		return STEP_STOP;
 	}
 	walk->dentry = parent;
-	return 0;
+	return STEP_ON;
 }
 
-/* Writes the names into `window` and returns how many bytes they take (at most PATH_BYTES).
- * bpf_d_path is refused in these programs; hence by hand. */
+static long walk_step(__u32 index, struct walk *walk)
+{
+	return step_up(walk) == STEP_STOP;
+}
+
+struct window {
+	char bytes[PATH_BYTES];
+};
+
+/* Writes the names into `window` and returns how many bytes they take (at most PATH_BYTES), and
+ * in the upper half the flags. bpf_d_path is refused in these programs; hence by hand.
+ *
+ * A global function: the verifier goes through it once, and not for every caller. */
+__noinline __u64 walk(struct window *window)
+{
+	__u32 zero = 0;
+	struct progress *progress = bpf_map_lookup_elem(&loops, &zero);
+	enum step step = STEP_ON;
+	struct walk walk = {};
+	struct mount *last;
+	__u64 bytes, flags;
+
+	if (!progress || !window)
+		return 0;
+	walk.dentry = (void *)progress->dentry;
+	walk.root = LOAD(vfsmount, (void *)progress->mount, mnt_root);
+	walk.mount = (void *)progress->mount - bpf_core_field_offset(struct mount, mnt);
+	walk.progress = progress;
+	walk.window = window->bytes;
+	/* The usual depth without a call for each step. */
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < 16 && step == STEP_ON; i++)
+		step = step_up(&walk);
+	/* A path has at most 4096 bytes, so 2048 names; deeper trees exist, and are cut. */
+	if (step == STEP_ON)
+		bpf_loop(2048, walk_step, &walk, 0);
+	last = walk.mount;
+	flags = progress->flags;
+	/* A mount without a namespace was detached from the tree. */
+	if (!progress->is_done || (!progress->flags && !LOAD(mount, last, mnt_ns)))
+		flags |= FLAG_CUT;
+	bytes = progress->bytes;
+	opaque(bytes);
+	if (bytes > PATH_BYTES)
+		bytes = 0;
+	return flags << 32 | bytes;
+}
+
 static __always_inline __u64 walk_path(struct dentry *dentry, struct vfsmount *at, char *window, __u32 *flags)
 {
-	struct walk walk = {
-		.window = window,
-		.dentry = dentry,
-		.root = LOAD(vfsmount, at, mnt_root),
-		.mount = (void *)at - bpf_core_field_offset(struct mount, mnt),
-		.progress = new_progress(),
-	};
-	struct progress *progress = walk.progress;
-	struct mount *last;
-	__u64 bytes;
+	struct progress *progress = new_progress();
+	__u64 walked, bytes;
 
 	if (!progress)
 		return 0;
-	/* A path has at most 4096 bytes, so 2048 names; deeper trees exist, and are cut. */
-	bpf_loop(2048, walk_step, &walk, 0);
-	last = walk.mount;
-	*flags |= progress->flags;
-	/* A mount without a namespace was detached from the tree. */
-	if (!progress->is_done || (!progress->flags && !LOAD(mount, last, mnt_ns)))
-		*flags |= FLAG_CUT;
-	bytes = progress->bytes;
+	progress->dentry = (__u64)dentry;
+	progress->mount = (__u64)at;
+	walked = walk((void *)window);
+	bytes = (__u32)walked;
+	*flags |= walked >> 32;
 	opaque(bytes);
 	return bytes > PATH_BYTES ? 0 : bytes;
 }
@@ -310,7 +385,10 @@ static __always_inline struct file *file_of(struct task_struct *task, __u32 desc
 
 	if (descriptor >= LOAD(fdtable, table, max_fds))
 		return NULL;
-	bpf_probe_read_kernel(&file, sizeof(file), slots + descriptor);
+	if (bpf_ksym_exists(bpf_rdonly_cast))
+		file = (void *)LOAD(llist_node, slots + descriptor, next);
+	else
+		bpf_probe_read_kernel(&file, sizeof(file), slots + descriptor);
 	return file;
 }
 
@@ -613,7 +691,7 @@ static __noinline int opened(const struct act *act, __u32 descriptor)
 	if (bytes > PATH_BYTES)
 		return 0;
 	if (bpf_ringbuf_output(&activity, record, __builtin_offsetof(struct open_record, data) + bytes,
-			       wake_activity()))
+			       wake_sometimes(&record->head)))
 		count_lost(PLANE_FILE);
 	return 0;
 }
