@@ -109,6 +109,8 @@ pub struct Engine {
     rules: HashMap<StepKey, Arc<Rules>>,
     steps: BTreeMap<StepKey, StepTally>,
     groups: BTreeMap<GroupKey, Group>,
+    /// How many groups one rule, step and program have, and the one that stands for those beyond the limit.
+    kin: HashMap<(&'static str, StepKey, String), (usize, GroupKey)>,
     lost: BTreeMap<Plane, (u64, Timestamp, u64)>,
     unattributed: u64,
     /// Processes that were there before the guard, and may well outlive it.
@@ -186,6 +188,8 @@ fn plain(address: IpAddr) -> IpAddr {
 }
 
 impl Engine {
+    /// Objects of one rule, step and program that are told apart.
+    const KIN: usize = 1000;
     /// Evidence kept per finding; the count goes on.
     const EVIDENCE: usize = 32;
 
@@ -210,6 +214,7 @@ impl Engine {
             rules: HashMap::new(),
             steps: BTreeMap::new(),
             groups: BTreeMap::new(),
+            kin: HashMap::new(),
             lost: BTreeMap::new(),
             unattributed: 0,
             running: BTreeSet::new(),
@@ -762,6 +767,11 @@ impl Engine {
             }
             evidence.sort_unstable();
             evidence.dedup();
+            // A storm over ever new objects counts on, without growing: it folds into one finding anyway.
+            let kin = (key.rule, key.step.clone(), key.program.clone());
+            let (members, first) = self.kin.entry(kin).or_insert_with(|| (0, key.clone()));
+            let key =
+                if *members >= Self::KIN && !self.groups.contains_key(&key) { first.clone() } else { key };
             if let Some(group) = self.groups.get_mut(&key) {
                 let finding = &mut group.finding;
                 // The most telling title: the one that comes with the highest weight.
@@ -820,6 +830,7 @@ impl Engine {
                 remedy: hit.remedy.unwrap_or(hit.rule.remedy).to_owned(),
                 silence: String::new(),
             };
+            *members += 1;
             self.groups.insert(key, Group { finding, last_sequence: sequence });
         }
     }

@@ -163,4 +163,18 @@ mod tests {
             ["!file-undeclared policy high /home/u/.ssh/config", "file-undeclared policy low /w/src/a"]
         );
     }
+
+    #[test]
+    fn a_storm_over_new_files_is_one_finding_with_its_count() {
+        let mut trace =
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm ci\n2 > 3 launch /usr/bin/node node x.js\n"
+                .to_owned();
+        for file in 0..3000 {
+            trace.push_str(&format!("3 create /srv/data/{file}\n"));
+        }
+        let report = crate::trace::report("npm ci\n", "", &trace);
+        assert_eq!(report.findings.len(), 1);
+        assert_eq!(report.findings[0].count, 3000);
+        assert_eq!(report.findings[0].more_objects.len(), 19);
+    }
 }
