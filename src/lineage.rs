@@ -296,8 +296,12 @@ impl Lineage {
     pub fn wrote(&mut self, by: ProcessKey, path: &str) {
         let key = hash(path);
         self.written.insert(key);
-        // Where clients put programs: an environment's bin folder, a provider's plug-in folder.
-        if !(path.contains("/bin/") || path.contains("/.terraform/") || path.contains("/.pulumi/plugins/")) {
+        // Where clients put programs: an environment's bin folder, pip itself, a plug-in folder.
+        if !(path.contains("/bin/")
+            || path.contains("/site-packages/pip/")
+            || path.contains("/.terraform/")
+            || path.contains("/.pulumi/plugins/"))
+        {
             return;
         }
         match self.client(by) {

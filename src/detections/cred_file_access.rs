@@ -432,9 +432,13 @@ mod tests {
              1 > 2 launch /usr/bin/python3 python3 -m venv .venv
              2 > 3 launch /usr/bin/python3 python3 -c ensurepip
              3 create /w/.venv/bin/pip
+             3 create /w/.venv/lib/python3/site-packages/pip/__pip-runner__.py
              1 > 4 launch /usr/bin/python3 python3 /w/.venv/bin/pip install six
              4 read ~/.netrc
              4 connect 203.0.113.31:443
+             4 > 8 launch /usr/bin/python3 /w/.venv/bin/python3 /w/.venv/lib/python3/site-packages/pip/__pip-runner__.py install
+             8 read ~/.netrc
+             8 connect 203.0.113.34:443
              1 > 5 launch /usr/bin/psql psql -f schema.sql
              5 read ~/.pgpass
              5 connect 203.0.113.32:5432
