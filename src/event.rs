@@ -209,6 +209,10 @@ pub enum Activity {
         count: u64,
         since: Timestamp,
     },
+    /// A hook that was proved at the start is no longer in place.
+    HookLost {
+        hook: String,
+    },
 }
 
 /// A new image, as it is once in place: these are the arguments that run.
@@ -361,7 +365,7 @@ impl Activity {
             | Self::Answer { .. }
             | Self::UnixConnect { .. }
             | Self::Socket { .. } => Plane::Egress,
-            Self::Lost { .. } => return None,
+            Self::Lost { .. } | Self::HookLost { .. } => return None,
         })
     }
 

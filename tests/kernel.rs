@@ -749,3 +749,45 @@ fn acts_that_open_nothing_are_told() {
     let expected: Vec<&str> = expected.into_iter().filter(|line| !is_optional(line)).collect();
     assert_eq!(told, expected);
 }
+
+#[test]
+fn a_hook_that_is_taken_away_is_named() {
+    let mut watch = watch!("a_hook_that_is_taken_away_is_named");
+    let hooks: Vec<(String, u32)> =
+        watch.sensor.hooks().map(|(name, number)| (name.to_owned(), number)).collect();
+    // BPF_LINK_GET_FD_BY_ID and BPF_LINK_DETACH, as any root can.
+    let script = r"
+        my $ask = pack('L', $ARGV[0]) . (chr(0) x 60);
+        my $link = syscall($ARGV[1], 30, $ask, 64);
+        $link >= 0 or die $!;
+        my $detach = pack('L', $link) . (chr(0) x 60);
+        print syscall($ARGV[1], 34, $detach, 64) == 0 ? 'gone' : $!;
+    ";
+    let call = nix::libc::SYS_bpf.to_string();
+    let mut taken = Vec::new();
+    for (name, number) in &hooks {
+        let output =
+            Command::new("perl").args(["-e", script, &number.to_string(), &call]).output().expect("perl");
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("{name:<18} link {number}: {answer}");
+        if answer == "gone" {
+            taken.push(name.clone());
+        }
+    }
+    assert!(taken.len() >= 5, "the cgroup hooks can be taken: {taken:?}");
+    let before = Instant::now();
+    let mut named = Vec::new();
+    while named.len() < taken.len() && before.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(20));
+        named.extend(watch.sensor.drain(false).into_iter().filter_map(|event| match event.activity {
+            Activity::HookLost { hook } => Some(hook),
+            _ => None,
+        }));
+    }
+    println!("named after {:?}: {named:?}", before.elapsed());
+    assert_eq!(named, taken);
+    assert!(!watch.sensor.is_watching());
+    assert_eq!(watch.sensor.lost_hooks(), taken);
+    watch.sensor.drain(true);
+    assert_eq!(watch.sensor.health(), Vec::<String>::new(), "each is named once");
+}
