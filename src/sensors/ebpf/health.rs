@@ -34,6 +34,7 @@ impl Anchor {
         let name = match program.strip_prefix("on_").unwrap_or(program) {
             "call" => "system-calls",
             "answer" => "dns-answer",
+            "speech" => "dns-question-and-tls-hello",
             "ring" => "io_uring",
             "ring_request" => "io_uring-requests",
             "ring_result" => "io_uring-results",
