@@ -112,6 +112,8 @@ pub struct Engine {
     /// How many groups one rule, step and program have, and the one that stands for those beyond the limit.
     kin: HashMap<(&'static str, StepKey, String), (usize, GroupKey)>,
     lost: BTreeMap<Plane, (u64, Timestamp, u64)>,
+    /// Hooks that were taken away: when it was seen, and the record.
+    lost_hooks: BTreeMap<String, (Timestamp, u64)>,
     unattributed: u64,
     /// Processes that were there before the guard, and may well outlive it.
     running: BTreeSet<ProcessKey>,
@@ -216,6 +218,7 @@ impl Engine {
             groups: BTreeMap::new(),
             kin: HashMap::new(),
             lost: BTreeMap::new(),
+            lost_hooks: BTreeMap::new(),
             unattributed: 0,
             running: BTreeSet::new(),
             beat: Timestamp::default(),
@@ -309,6 +312,10 @@ impl Engine {
             Activity::Lost { plane, count, since } => {
                 let lost = self.lost.entry(*plane).or_insert((0, *since, sequence));
                 lost.0 += count;
+                return;
+            }
+            Activity::HookLost { hook } => {
+                self.lost_hooks.entry(hook.clone()).or_insert((event.time, sequence));
                 return;
             }
             _ => {}

@@ -177,6 +177,22 @@ pub enum Activity {
         kind: String,
         protocol: u32,
     },
+    /// The actor asked a name server for the records of type `kind` (`A`, `TXT`, …). `more` is how
+    /// many other questions the same message held.
+    Query {
+        to: SocketAddr,
+        transport: Transport,
+        name: String,
+        kind: String,
+        #[serde(default, skip_serializing_if = "is_none_more")]
+        more: u16,
+    },
+    /// The actor began a TLS connection; `name` is whom it asked for (SNI), if it said so in clear.
+    Hello {
+        to: SocketAddr,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+    },
     /// The actor set up a ring (`io_uring`), whose requests are no system calls.
     Ring,
     /// The actor took hold of another process, or reached into its memory. `target` as the actor's
@@ -208,6 +224,10 @@ pub enum Activity {
         plane: Plane,
         count: u64,
         since: Timestamp,
+    },
+    /// A hook that was proved at the start is no longer in place.
+    HookLost {
+        hook: String,
     },
 }
 
@@ -259,6 +279,14 @@ pub struct File {
     /// True when the path is the caller's request made absolute, not read from the object.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub requested: bool,
+    /// True when no folder names the object any more, or never did: a removed file, a memfd.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleted: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_none_more(value: &u16) -> bool {
+    *value == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
@@ -359,9 +387,11 @@ impl Activity {
             Self::Connect { .. }
             | Self::Send { .. }
             | Self::Answer { .. }
+            | Self::Query { .. }
+            | Self::Hello { .. }
             | Self::UnixConnect { .. }
             | Self::Socket { .. } => Plane::Egress,
-            Self::Lost { .. } => return None,
+            Self::Lost { .. } | Self::HookLost { .. } => return None,
         })
     }
 

@@ -144,6 +144,8 @@ impl Redactor {
                         Activity::Symlink { target: text, .. }
                         | Activity::Mount { source: text, .. }
                         | Activity::Setxattr { name: text, .. }
+                        | Activity::Query { name: text, .. }
+                        | Activity::Hello { name: Some(text), .. }
                         | Activity::Memfd { name: text } => self.text(text),
                         _ => {}
                     }

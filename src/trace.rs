@@ -132,6 +132,7 @@ fn launch(words: &[&str]) -> Activity {
         inode: path.len() as u64,
         changed: Some(Timestamp(if is_new { START + 1 } else { 1 })),
         requested: false,
+        deleted: false,
     };
     Activity::Launch(Launch {
         executable: file,

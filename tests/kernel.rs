@@ -749,3 +749,175 @@ fn acts_that_open_nothing_are_told() {
     let expected: Vec<&str> = expected.into_iter().filter(|line| !is_optional(line)).collect();
     assert_eq!(told, expected);
 }
+
+#[test]
+fn a_hook_that_is_taken_away_is_named() {
+    let mut watch = watch!("a_hook_that_is_taken_away_is_named");
+    let hooks: Vec<(String, u32)> =
+        watch.sensor.hooks().map(|(name, number)| (name.to_owned(), number)).collect();
+    // BPF_LINK_GET_FD_BY_ID and BPF_LINK_DETACH, as any root can.
+    let script = r"
+        my $ask = pack('L', $ARGV[0]) . (chr(0) x 60);
+        my $link = syscall($ARGV[1], 30, $ask, 64);
+        $link >= 0 or die $!;
+        my $detach = pack('L', $link) . (chr(0) x 60);
+        print syscall($ARGV[1], 34, $detach, 64) == 0 ? 'gone' : $!;
+    ";
+    let call = nix::libc::SYS_bpf.to_string();
+    let mut taken = Vec::new();
+    for (name, number) in &hooks {
+        let output =
+            Command::new("perl").args(["-e", script, &number.to_string(), &call]).output().expect("perl");
+        let answer = String::from_utf8_lossy(&output.stdout).into_owned();
+        println!("{name:<18} link {number}: {answer}");
+        if answer == "gone" {
+            taken.push(name.clone());
+        }
+    }
+    assert!(taken.len() >= 5, "the cgroup hooks can be taken: {taken:?}");
+    let before = Instant::now();
+    let mut named = Vec::new();
+    while named.len() < taken.len() && before.elapsed() < Duration::from_secs(5) {
+        std::thread::sleep(Duration::from_millis(20));
+        named.extend(watch.sensor.drain(false).into_iter().filter_map(|event| match event.activity {
+            Activity::HookLost { hook } => Some(hook),
+            _ => None,
+        }));
+    }
+    println!("named after {:?}: {named:?}", before.elapsed());
+    assert_eq!(named, taken);
+    assert!(!watch.sensor.is_watching());
+    assert_eq!(watch.sensor.lost_hooks(), taken);
+    watch.sensor.drain(true);
+    assert_eq!(watch.sensor.health(), Vec::<String>::new(), "each is named once");
+}
+
+#[test]
+fn questions_and_greetings_are_told_with_their_names() {
+    let mut watch = watch!("questions_and_greetings_are_told_with_their_names");
+    let server = Ipv4Addr::new(127, 83, 53, 85);
+    let (Ok(datagrams), Ok(streams)) = (UdpSocket::bind((server, 53)), TcpListener::bind((server, 53)))
+    else {
+        println!("questions_and_greetings_are_told_with_their_names skipped: port 53 is taken");
+        return;
+    };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let script = r#"
+        use Socket;
+        my $question = pack('n6', 7, 0x100, 1, 0, 0, 0) . "\x06DaTa01\x07example\0" . pack('n2', 16, 1);
+        my $to = pack_sockaddr_in(53, inet_aton('127.83.53.85'));
+        socket(my $a, PF_INET, SOCK_DGRAM, 0); send($a, $question, 0, $to) or die $!;
+        socket(my $b, PF_INET, SOCK_DGRAM, 0); connect($b, $to) or die $!; send($b, $question, 0) or die $!;
+        socket(my $c, PF_INET, SOCK_STREAM, 0); connect($c, $to) or die $!;
+        syswrite($c, pack('n', length $question) . $question) or die $!;
+        system('curl', '-s', '--max-time', '1', '--noproxy', '*', '--resolve', "api.example:$ARGV[0]:127.0.0.1",
+            "https://api.example:$ARGV[0]/");
+        system('curl', '-s', '--max-time', '1', "http://127.0.0.1:$ARGV[0]/");
+    "#;
+    let (pid, events) = watch.perl(script, &[&port.to_string()]);
+    let told: Vec<String> = events
+        .iter()
+        .filter_map(|event| {
+            let who = if event.actor.pid == pid { "perl" } else { "curl" };
+            match &event.activity {
+                Activity::Query { to, transport, name, kind, more } => {
+                    Some(format!("{who} {to} {transport} {name} {kind} {more}"))
+                }
+                Activity::Hello { to, name } => {
+                    assert_eq!(to.port(), port);
+                    Some(format!("{who} {} {name:?}", to.ip()))
+                }
+                _ => None,
+            }
+        })
+        .collect();
+    for line in &told {
+        println!("{line}");
+    }
+    assert_eq!(
+        told,
+        [
+            "perl 127.83.53.85:53 udp data01.example TXT 0",
+            "perl 127.83.53.85:53 udp data01.example TXT 0",
+            "perl 127.83.53.85:53 tcp data01.example TXT 0",
+            "curl 127.0.0.1 Some(\"api.example\")",
+        ]
+    );
+    drop((datagrams, streams));
+}
+
+#[test]
+fn what_another_process_holds_is_named_by_its_number() {
+    let mut watch = watch!("what_another_process_holds_is_named_by_its_number");
+    let script = r"
+        for my $path ('/proc/self/environ', '/proc/thread-self/maps', '/proc/' . getppid() . '/environ') {
+            open(my $file, '<', $path) or die $!;
+        }
+    ";
+    let (pid, events) = watch.perl(script, &[]);
+    let told: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match &event.activity {
+            Activity::Open { file, .. }
+                if file.path.ends_with("/environ") || file.path.ends_with("/maps") =>
+            {
+                Some(file.path.as_str())
+            }
+            _ => None,
+        })
+        .collect();
+    let own = std::process::id();
+    let expected = [
+        format!("/proc/{pid}/environ"),
+        format!("/proc/{pid}/task/{pid}/maps"),
+        format!("/proc/{own}/environ"),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn programs_that_no_path_leads_to_are_marked() {
+    let mut watch = watch!("programs_that_no_path_leads_to_are_marked");
+    let folder = tempfile::tempdir().expect("a folder");
+    let copy = folder.path().join("copy");
+    let script = r"
+        my ($copy, $call) = @ARGV;
+        system('/bin/cp', '/bin/true', $copy);
+        open(my $program, '<', $copy) or die $!; binmode $program;
+        my $text = do { local $/; <$program> };
+        my $name = 'hidden'; my $number = syscall($call, $name, 0);
+        open(my $memory, '>&=', $number) or die $!; binmode $memory; $memory->autoflush(1);
+        print $memory $text;
+        if (!fork) { exec {'/proc/self/fd/' . $number} 'in-memory' } wait;
+        unlink $copy;
+        $^F = 255; open(my $kept, '<&=', fileno $program);
+        if (!fork) { exec {'/proc/self/fd/' . fileno $program} 'removed' } wait;
+    ";
+    let call = nix::libc::SYS_memfd_create.to_string();
+    let (_, events) = watch.run(Command::new("perl").args([
+        "-MIO::Handle",
+        "-e",
+        script,
+        copy.to_str().expect("plain"),
+        &call,
+    ]));
+    let told: Vec<String> = launches(&events)
+        .iter()
+        .map(|launch| {
+            format!("{} {} {}", launch.arguments[0], launch.executable.path, launch.executable.deleted)
+        })
+        .filter(|line| line.starts_with("in-memory") || line.starts_with("removed"))
+        .collect();
+    println!("{told:#?}");
+    let expected = [
+        "in-memory memfd:hidden true".to_owned(),
+        format!("removed {} true", copy.canonicalize().unwrap_or(copy).display()),
+    ];
+    assert_eq!(told, expected);
+    assert!(
+        events.iter().any(|event| matches!(&event.activity, Activity::Memfd { name } if name == "hidden"))
+    );
+    let ordinary = launches(&events)[0];
+    assert!(!ordinary.executable.deleted);
+}

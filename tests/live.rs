@@ -267,6 +267,35 @@ fn exit_statuses_are_those_of_the_table() {
 }
 
 #[test]
+fn a_job_that_blinds_the_guard_fails() {
+    live("a_job_that_blinds_the_guard_fails", |_| {
+        let place = Place::new("exec perl ../blind.pl\n");
+        // BPF_LINK_GET_FD_BY_ID, then BPF_LINK_DETACH, on whatever the guard holds.
+        let script = r"
+            for my $file (glob '/proc/' . getppid() . '/fdinfo/*') {
+                open(my $info, '<', $file) or next;
+                my $text = join '', <$info>;
+                my ($number) = $text =~ /link_type:\s*cgroup.*link_id:\s*(\d+)/s or next;
+                my $ask = pack('L', $number) . (chr(0) x 60);
+                my $link = syscall(NUMBER, 30, $ask, 64);
+                my $detach = pack('L', $link) . (chr(0) x 60);
+                syscall(NUMBER, 34, $detach, 64) == 0 or die $!;
+            }
+        ";
+        place.write("blind.pl", &script.replace("NUMBER", &nix::libc::SYS_bpf.to_string()));
+        let output = place.run(&[], &["bash", "build.sh"]);
+        let report = place.report();
+        assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
+        assert_eq!(report["coverage"]["state"], "blind");
+        let failing = failing(&report);
+        for hook in ["connect4", "connect6", "sendmsg4", "sendmsg6", "dns-answer"] {
+            assert!(failing.contains(&format!("coverage-hook {hook}")), "{failing:?}");
+        }
+        place.replay_is_the_same(&output);
+    });
+}
+
+#[test]
 fn a_guard_that_cannot_do_its_work_starts_nothing() {
     live("a_guard_that_cannot_do_its_work_starts_nothing", |_| {
         let place = Place::new("");

@@ -4,6 +4,7 @@
 //! The `//!` comment that opens a rule's file is its page: `edamame-guard rules ID`.
 
 mod coverage_heartbeat;
+mod coverage_hook;
 mod coverage_lineage;
 mod coverage_records;
 mod cred_file_access;
@@ -20,6 +21,7 @@ use crate::lineage::{Lineage, Process, Standing, Strand, Touch};
 
 /// The rules that the engine itself speaks for: the policy's three planes, and losses.
 pub use coverage_heartbeat::DETECTION as HEARTBEAT;
+pub use coverage_hook::DETECTION as HOOK;
 pub use coverage_lineage::DETECTION as LINEAGE;
 pub use coverage_records::DETECTION as RECORDS;
 pub use egress_undeclared::DETECTION as EGRESS;
@@ -30,6 +32,7 @@ pub use run_undeclared::DETECTION as RUN;
 pub fn all() -> &'static [&'static Detection] {
     &[
         &coverage_heartbeat::DETECTION,
+        &coverage_hook::DETECTION,
         &coverage_lineage::DETECTION,
         &coverage_records::DETECTION,
         &cred_file_access::DETECTION,

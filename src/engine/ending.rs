@@ -137,6 +137,12 @@ impl Engine {
                 since.rfc3339()
             ));
         }
+        for (hook, (since, _)) in &self.lost_hooks {
+            gaps.push(format!(
+                "nothing of `{hook}` was seen from {} on: the hook was taken away",
+                since.rfc3339()
+            ));
+        }
         if self.unattributed > 0 {
             gaps.push(format!("{} processes could not be tied to a step", self.unattributed));
         }
@@ -194,7 +200,14 @@ impl Engine {
             let title = format!("the guard was silent for {} seconds", nanoseconds / 1_000_000_000);
             coverage_finding(&detections::HEARTBEAT, title, "sidecar".to_owned(), *since)
         });
-        lost.chain(silences).collect()
+        let hooks = self.lost_hooks.iter().map(|(hook, (since, sequence))| {
+            let title = format!("the recorder's hook `{hook}` was taken away during the run");
+            Finding {
+                evidence: vec![*sequence],
+                ..coverage_finding(&detections::HOOK, title, hook.clone(), *since)
+            }
+        });
+        lost.chain(silences).chain(hooks).collect()
     }
 
     fn suppress(&self, findings: Vec<Finding>, start: &Start) -> (Vec<Finding>, Vec<Suppressed>) {

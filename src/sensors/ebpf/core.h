@@ -37,6 +37,7 @@ struct inode {
 	__u16 i_mode;
 	struct super_block *i_sb;
 	unsigned long i_ino;
+	unsigned int i_nlink;
 	/* Since 6.11. */
 	__s64 i_ctime_sec;
 	__u32 i_ctime_nsec;

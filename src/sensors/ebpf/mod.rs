@@ -8,6 +8,7 @@
 
 mod adopt;
 mod canary;
+mod health;
 mod hooks;
 mod record;
 mod ring;
@@ -21,12 +22,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use libbpf_rs::{Link, MapCore as _, MapFlags, Object, ObjectBuilder, PrintLevel, ProgramInput};
+use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder, PrintLevel, ProgramInput};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::time::{ClockId, clock_gettime};
 
 use super::Sensor;
 use crate::event::{Activity, Event, Plane, ProcessKey, Reach, Sight, Timestamp};
+use health::Anchor;
 use hooks::{Hook, Tells};
 use record::{Clock, Decoded, Settings};
 use ring::Ring;
@@ -41,6 +43,8 @@ const TICK_NANOSECONDS: u64 = 20_000_000;
 const LINEAGE_RING_BYTES: u32 = 4 << 20;
 /// Past this many waiting events the rings fill up instead, and the kernel counts what is lost.
 const QUEUE_LIMIT: usize = 500_000;
+/// How often the kernel is asked whether each hook is still there.
+const HEALTH_TICK: Duration = Duration::from_secs(1);
 const CANARY_DEADLINE: Duration = Duration::from_millis(400);
 
 /// How to record.
@@ -101,7 +105,8 @@ pub struct Ebpf {
     shared: Arc<Shared>,
     reader: Option<JoinHandle<()>>,
     object: Object,
-    links: Vec<Link>,
+    anchors: Vec<Anchor>,
+    checked: Instant,
     lost: [u64; Plane::ALL.len()],
     looked: Timestamp,
 }
@@ -140,10 +145,10 @@ impl Ebpf {
             return Err(SensorError::NotPermitted);
         }
         let cgroup = File::open(cgroup_root().ok_or(SensorError::NoCgroup)?)?;
-        let (object, links) = with_log(|| {
+        let (object, anchors) = with_log(|| {
             let object = load(options)?;
-            let links = attach(&object, &cgroup)?;
-            Ok::<_, SensorError>((object, links))
+            let anchors = attach(&object, &cgroup)?;
+            Ok::<_, SensorError>((object, anchors))
         })?;
 
         let clock = Clock {
@@ -165,8 +170,17 @@ impl Ebpf {
             move || shared.read(&epoll)
         })?;
         let looked = clock.timestamp(nanoseconds(ClockId::CLOCK_BOOTTIME));
-        let mut sensor =
-            Self { sight, guard, shared, reader: Some(reader), object, links, lost: [0; 3], looked };
+        let mut sensor = Self {
+            sight,
+            guard,
+            shared,
+            reader: Some(reader),
+            object,
+            anchors,
+            checked: Instant::now(),
+            lost: [0; 3],
+            looked,
+        };
         // What was lost before there was anything to watch is no loss.
         sensor.lost = sensor.lost_so_far();
         Ok(sensor)
@@ -177,9 +191,28 @@ impl Ebpf {
         self.guard
     }
 
-    /// Whether the reader is still there to empty the rings.
+    /// Whether every hook was in place at the last look, and the reader is there to empty the rings.
     pub fn is_watching(&self) -> bool {
-        self.reader.as_ref().is_some_and(|reader| !reader.is_finished())
+        self.lost_hooks().is_empty() && self.reader.as_ref().is_some_and(|reader| !reader.is_finished())
+    }
+
+    /// Hooks that were taken away since the start.
+    pub fn lost_hooks(&self) -> Vec<&str> {
+        self.anchors.iter().filter(|anchor| anchor.is_gone()).map(|anchor| anchor.name.as_str()).collect()
+    }
+
+    /// Asks the kernel for every hook, and names those that have gone since the last look.
+    pub fn health(&mut self) -> Vec<String> {
+        self.checked = Instant::now();
+        self.anchors
+            .iter_mut()
+            .filter_map(|anchor| anchor.is_newly_gone().then(|| anchor.name.clone()))
+            .collect()
+    }
+
+    /// Each hook with the kernel's number for what holds it there.
+    pub fn hooks(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.anchors.iter().filter_map(|anchor| Some((anchor.name.as_str(), anchor.id()?)))
     }
 
     /// Stops or resumes emptying the rings, to test what an overwhelmed reader loses.
@@ -232,6 +265,12 @@ impl Sensor for Ebpf {
         }
         self.lost = lost;
         self.looked = now;
+        if to_the_end || self.checked.elapsed() >= HEALTH_TICK {
+            for hook in self.health() {
+                let activity = Activity::HookLost { hook };
+                events.push(Event { time: now, actor: ProcessKey::HOST, activity });
+            }
+        }
         events
     }
 }
@@ -244,8 +283,8 @@ impl Drop for Ebpf {
         }
         // Each hook waits for the kernel's grace period when it goes; together they wait once.
         std::thread::scope(|scope| {
-            for link in self.links.drain(..) {
-                scope.spawn(move || drop(link));
+            for anchor in self.anchors.drain(..) {
+                scope.spawn(move || drop(anchor));
             }
         });
     }
@@ -364,8 +403,8 @@ fn is_optional(program: &str) -> bool {
     program.starts_with("on_ring")
 }
 
-fn attach(object: &Object, cgroup: &File) -> Result<Vec<Link>, SensorError> {
-    let mut links = Vec::new();
+fn attach(object: &Object, cgroup: &File) -> Result<Vec<Anchor>, SensorError> {
+    let mut anchors = Vec::new();
     // Forks last: nothing is in scope, and so nothing is recorded, before the first fork is.
     for program in object.progs_mut().filter(|program| program.name() != "on_fork") {
         let name = program.name().to_string_lossy().into_owned();
@@ -376,16 +415,17 @@ fn attach(object: &Object, cgroup: &File) -> Result<Vec<Link>, SensorError> {
             _ => program.attach(),
         };
         match link {
-            Ok(link) => links.push(link),
+            Ok(link) => anchors.push(Anchor::new(&name, link)),
             // Not loaded; it shows as a hook without proof.
             Err(_) if is_optional(&name) => {}
             Err(error) => return Err(refused(name, error)),
         }
     }
     if let Some(program) = object.progs_mut().find(|program| program.name() == "on_fork") {
-        links.push(program.attach().map_err(|error| refused("on_fork", error))?);
+        let link = program.attach().map_err(|error| refused("on_fork", error))?;
+        anchors.push(Anchor::new("on_fork", link));
     }
-    Ok(links)
+    Ok(anchors)
 }
 
 /// Both rings, lineage first.
@@ -579,9 +619,9 @@ const GAPS: &[&str] = &[
     "reads and writes after an open; memory maps; what is written through a descriptor from before the start",
     "on 64-bit ARM: 32-bit system calls",
     "sends on a socket that was connected before the start, or by a process outside the job",
-    "names resolved over TCP, TLS, HTTPS or QUIC",
+    "names resolved over TLS, HTTPS or QUIC, and the answers over TCP; DNS questions and TLS greetings that come in pieces; names that a greeting encrypts, and QUIC's",
     "forged answers that carry the address of the host's own name server",
-    "unix sockets, and work handed to a daemon that was running before (docker, systemd, cron, a build server)",
+    "what is said over unix sockets (connections to them are seen), and work handed to a daemon that was running before (docker, systemd, cron, a build server)",
     "processes alive before the start, and what outlives the end",
     "environment variables and arguments past the recorder's limits (64 KiB of arguments)",
     "files on btrfs carry the file system's device number, not the subvolume's",

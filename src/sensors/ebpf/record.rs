@@ -16,6 +16,8 @@ use hickory_proto::rr::{RData, Record};
 use hickory_proto::serialize::binary::{BinDecodable as _, BinDecoder};
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
+use tls_parser::{TlsExtension, TlsMessageHandshake};
+
 use super::hooks::{self, CALLS, Entry, Hook, SOCKETCALLS, TABLES, Tells};
 use crate::event::{Access, Activity, Event, ExitStatus, File, Launch, ProcessKey, Timestamp, Transport};
 
@@ -27,6 +29,7 @@ const FLAG_NOWHERE: u32 = 2;
 const FLAG_UNREAD: u32 = 4;
 const FLAG_ELSEWHERE: u32 = 8;
 const FLAG_TEXT: u32 = 16;
+const FLAG_DELETED: u16 = 32;
 
 const HEAD_COMPAT: u16 = 1;
 const HEAD_RECEIVED: u16 = 2;
@@ -148,6 +151,16 @@ plain! {
         is_ipv6: u32,
         bytes: u32,
         flags: u32,
+        padding: u32,
+    }
+    /// Followed by `data`.
+    struct SpeechRecord {
+        head: Head,
+        address: [u8; 16],
+        port: u16,
+        is_ipv6: u16,
+        protocol: u32,
+        bytes: u32,
         padding: u32,
     }
     struct Name {
@@ -273,6 +286,16 @@ pub(super) fn decode(bytes: &[u8], clock: Clock) -> Option<Decoded> {
             let (record, mut data) = split::<AnswerRecord>(bytes)?;
             let server = address(record.server, record.is_ipv6 != 0);
             answer(server, take(&mut data, usize::try_from(record.bytes).ok()?)?)
+        }
+        Tells::Question | Tells::Hello => {
+            let (record, mut data) = split::<SpeechRecord>(bytes)?;
+            let to = SocketAddr::new(address(record.address, record.is_ipv6 != 0), record.port);
+            let data = take(&mut data, usize::try_from(record.bytes).ok()?)?;
+            if tells == Tells::Hello {
+                Some(Activity::Hello { to, name: server_name(data) })
+            } else {
+                question(to, transport(record.protocol), data)
+            }
         }
         Tells::Ring
         | Tells::Socket
@@ -540,15 +563,64 @@ fn connection(tells: Tells, bytes: &[u8]) -> Option<Activity> {
     let (record, _) = split::<ConnectionRecord>(bytes)?;
     let address = address(record.address, record.is_ipv6 != 0);
     let to = SocketAddr::new(address, record.port);
-    let transport = match record.protocol {
-        6 => Transport::Tcp,
-        17 => Transport::Udp,
-        _ => Transport::Other,
-    };
+    let transport = transport(record.protocol);
     Some(match tells {
         Tells::Connect => Activity::Connect { to, transport },
         _ => Activity::Send { to, transport },
     })
+}
+
+fn transport(protocol: u32) -> Transport {
+    match protocol {
+        6 => Transport::Tcp,
+        17 => Transport::Udp,
+        _ => Transport::Other,
+    }
+}
+
+/// The first question of a message; `None` if it asks nothing.
+fn question(to: SocketAddr, transport: Transport, bytes: &[u8]) -> Option<Activity> {
+    let mut decoder = BinDecoder::new(bytes);
+    let header = Header::read(&mut decoder).ok()?;
+    if header.metadata.message_type != MessageType::Query || header.counts.queries == 0 {
+        return None;
+    }
+    let query = Query::read(&mut decoder).ok()?;
+    Some(Activity::Query {
+        to,
+        transport,
+        name: host(&query),
+        kind: query.query_type().to_string(),
+        more: header.counts.queries - 1,
+    })
+}
+
+fn host(query: &Query) -> String {
+    let name = query.name().to_ascii().to_ascii_lowercase();
+    name.strip_suffix('.').unwrap_or(&name).to_owned()
+}
+
+/// Whom a TLS hello asks for; of a hello that came in pieces, what the first one says.
+fn server_name(bytes: &[u8]) -> Option<String> {
+    const CLIENT_HELLO: u8 = 1;
+    // Five bytes of record; then kind and length of the handshake's message.
+    let (front, hello) = bytes.split_at_checked(5 + 4)?;
+    if front[5] != CLIENT_HELLO {
+        return None;
+    }
+    let (rest, hello) = tls_parser::parse_tls_handshake_msg_client_hello(hello).ok()?;
+    let TlsMessageHandshake::ClientHello(hello) = hello else { return None };
+    // Extensions that were cut off are left over, behind their length.
+    let mut extensions = hello.ext.or_else(|| rest.get(2..))?;
+    while let Ok((rest, extension)) = tls_parser::parse_tls_extension(extensions) {
+        if let TlsExtension::SNI(names) = extension {
+            let (_, name) = names.first()?;
+            let name = escape(name).to_ascii_lowercase();
+            return Some(name.strip_suffix('.').unwrap_or(&name).to_owned());
+        }
+        extensions = rest;
+    }
+    None
 }
 
 /// The addresses a name server's answer gives, or `None` if it gives none or is no answer.
@@ -571,8 +643,7 @@ fn answer(server: IpAddr, bytes: &[u8]) -> Option<Activity> {
             Err(_) => break,
         }
     }
-    let name = query.name().to_ascii().to_ascii_lowercase();
-    let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
+    let name = host(&query);
     (!addresses.is_empty()).then_some(Activity::Answer { server, name, addresses })
 }
 
@@ -586,6 +657,7 @@ fn file(object: &Object, names: &[u8]) -> File {
         inode: object.inode,
         changed: changed.map(Timestamp),
         requested: false,
+        deleted: object.flags & FLAG_DELETED != 0,
     }
 }
 
@@ -755,6 +827,7 @@ mod tests {
         check("call", size_of::<Entry>(), CALL, false);
         check("change_record", size_of::<ChangeRecord>(), ChangeRecord::FIELDS, true);
         check("task_record", size_of::<TaskRecord>(), TaskRecord::FIELDS, false);
+        check("speech_record", size_of::<SpeechRecord>(), SpeechRecord::FIELDS, true);
         check("answer_record", size_of::<AnswerRecord>(), AnswerRecord::FIELDS, true);
     }
 
@@ -819,6 +892,49 @@ mod tests {
         assert_eq!(answer(SERVER, &message), Some(wanted));
     }
 
+    /// A hello with one name and something before it.
+    fn hello(name: &str) -> Vec<u8> {
+        let short = |number: usize| u16::try_from(number).expect("short").to_be_bytes();
+        let mut extensions = vec![0xaa, 0xaa, 0, 1, 7];
+        extensions.extend([0, 0]);
+        extensions.extend(short(name.len() + 5));
+        extensions.extend(short(name.len() + 3));
+        extensions.push(0);
+        extensions.extend(short(name.len()));
+        extensions.extend(name.as_bytes());
+        let mut body = vec![3, 3];
+        body.extend([0; 32]);
+        body.extend([0, 0, 2, 0x13, 1, 1, 0]);
+        body.extend(short(extensions.len()));
+        body.extend(extensions);
+        let mut hello = vec![22, 3, 1];
+        hello.extend(short(body.len() + 4));
+        hello.extend([1, 0]);
+        hello.extend(short(body.len()));
+        hello.extend(body);
+        hello
+    }
+
+    #[test]
+    fn a_hello_says_whom_it_asks_for() {
+        let whole = hello("Api.Example");
+        assert_eq!(server_name(&whole).as_deref(), Some("api.example"));
+        // What is missing behind the name does not matter.
+        let mut longer = hello("api.example");
+        longer[9 + 41 + 1] += 100;
+        assert_eq!(server_name(&longer).as_deref(), Some("api.example"));
+        assert_eq!(server_name(&whole[..whole.len() - 4]), None);
+    }
+
+    #[test]
+    fn a_question_has_a_name_and_a_type() {
+        let to = SocketAddr::new(SERVER, 53);
+        let message = b"\0\x01\x01\0\0\x02\0\0\0\0\0\0\x06DaTa01\x07example\0\0\x10\0\x01";
+        let told = question(to, Transport::Udp, message);
+        let (name, kind) = ("data01.example".to_owned(), "TXT".to_owned());
+        assert_eq!(told, Some(Activity::Query { to, transport: Transport::Udp, name, kind, more: 1 }));
+    }
+
     proptest! {
         #[test]
         fn any_bytes_decode_or_not_but_never_panic(hook in 0_u16..90, rest in prop::collection::vec(any::<u8>(), 0..600)) {
@@ -835,6 +951,17 @@ mod tests {
             let mut message = b"\0\x01\x81\x80\0\x01\0\xff\0\0\0\0\x01a\0\0\x01\0\x01".to_vec();
             message.extend(&bytes);
             let _ = answer(SERVER, &message);
+        }
+
+        #[test]
+        fn any_hello_gives_a_name_or_not_but_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+            let _ = server_name(&bytes);
+            let mut hello = vec![22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3];
+            hello.extend([0; 32]);
+            hello.extend([0, 0, 2, 0x13, 1, 1, 0]);
+            hello.extend(&bytes);
+            let _ = server_name(&hello);
+            let _ = question(SocketAddr::new(SERVER, 53), Transport::Udp, &bytes);
         }
 
         #[test]

@@ -106,6 +106,7 @@ struct fork_record *fork_layout __attribute__((unused));
 struct exit_record *exit_layout __attribute__((unused));
 struct act_record *act_layout __attribute__((unused));
 struct connection_record *connection_layout __attribute__((unused));
+struct speech_record *speech_layout __attribute__((unused));
 struct answer_record *answer_layout __attribute__((unused));
 
 /* Reads of the kernel's memory are by far the most of what is done here. Where the kernel has
@@ -372,6 +373,8 @@ static __always_inline __u64 describe(struct file *file, struct object *object, 
 		object->changed_nanoseconds = BPF_CORE_READ(oldest, i_ctime.tv_nsec);
 	}
 	bytes = walk_path(LOAD(file, file, f_path.dentry), LOAD(file, file, f_path.mnt), window, &flags);
+	if (!LOAD(inode, inode, i_nlink))
+		flags |= FLAG_DELETED;
 	object->bytes = bytes;
 	object->flags = flags;
 	return bytes;
@@ -1385,6 +1388,35 @@ static __always_inline void put_ipv6(__u8 *target, struct bpf_sock_addr *context
 	words[3] = context->user_ip6[3];
 }
 
+/* Whose socket it is, kept with the socket: a packet may leave from another context. */
+struct speaker {
+	__u64 start;
+	__u32 pid;
+	__u32 looks; /* how many packets were looked at for a TLS hello */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct speaker);
+} speakers SEC(".maps");
+
+static __always_inline void know_speaker(struct bpf_sock_addr *context, __u32 group, __u64 start)
+{
+	struct bpf_sock *socket = context->sk;
+	struct speaker *speaker;
+
+	if (!socket)
+		return;
+	speaker = bpf_sk_storage_get(&speakers, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (speaker && (speaker->pid != group || speaker->start != start)) {
+		speaker->pid = group;
+		speaker->start = start;
+		speaker->looks = 0;
+	}
+}
+
 /* The cgroup hooks run in the caller's context before a packet exists, and io_uring takes
  * the same way. At the root they see every process; the map of owned ones decides. */
 SEC("cgroup/connect4")
@@ -1394,6 +1426,8 @@ int on_connect4(struct bpf_sock_addr *context)
 	struct owner *owner = owner_of(group);
 	struct connection_record *record;
 
+	if (owner)
+		know_speaker(context, group, owner->start);
 	if (owner && (record = new_connection(HOOK_CONNECT4, context, group, owner->start))) {
 		put_ipv4(record->address, context);
 		record->is_ipv6 = 0;
@@ -1409,6 +1443,8 @@ int on_connect6(struct bpf_sock_addr *context)
 	struct owner *owner = owner_of(group);
 	struct connection_record *record;
 
+	if (owner)
+		know_speaker(context, group, owner->start);
 	if (owner && (record = new_connection(HOOK_CONNECT6, context, group, owner->start))) {
 		put_ipv6(record->address, context);
 		record->is_ipv6 = 1;
@@ -1427,6 +1463,7 @@ static __always_inline void sent(__u32 hook, struct bpf_sock_addr *context, bool
 
 	if (!owner)
 		return;
+	know_speaker(context, group, owner->start);
 	destination.start = owner->start;
 	destination.pid = group;
 	destination.port = context->user_port;
@@ -1517,5 +1554,108 @@ int on_answer(struct __sk_buff *packet)
 drop:
 	bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 	count_lost(PLANE_EGRESS);
+	return 1;
+}
+
+static __always_inline struct speech_record *new_speech(__u32 hook, const struct speaker *speaker, __u64 size)
+{
+	struct speech_record *record = bpf_ringbuf_reserve(&activity, size, 0);
+
+	if (!record) {
+		count_lost(PLANE_EGRESS);
+		return NULL;
+	}
+	fill_head(&record->head, hook, speaker->pid, speaker->start);
+	record->padding = 0;
+	__builtin_memset(record->address, 0, sizeof(record->address));
+	return record;
+}
+
+/* `packet` begins with its IP header. `most` is a constant: what the record has room for. */
+static __always_inline void tell_speech(struct __sk_buff *packet, struct speech_record *record, __u32 offset,
+					bool is_ipv6, __u32 protocol, __u16 port, __u32 most)
+{
+	__u64 bytes = packet->len - offset;
+
+	record->is_ipv6 = is_ipv6;
+	record->protocol = protocol;
+	record->port = bpf_ntohs(port);
+	if (is_ipv6 ? bpf_skb_load_bytes(packet, 24, record->address, 16)
+		    : bpf_skb_load_bytes(packet, 16, record->address, 4))
+		goto drop;
+	if (bytes > most)
+		bytes = most;
+	opaque(bytes);
+	if (bytes > most)
+		goto drop;
+	opaque(bytes);
+	if (bytes == 0 || bpf_skb_load_bytes(packet, offset, record->data, bytes))
+		goto drop;
+	record->bytes = bytes;
+	bpf_ringbuf_submit(record, wake_activity());
+	return;
+drop:
+	bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
+	count_lost(PLANE_EGRESS);
+}
+
+#define QUESTION_SIZE (__builtin_offsetof(struct speech_record, data) + QUESTION_BYTES)
+/* A proxy's greeting may come before. */
+#define LOOKS 6
+
+/* What the job's sockets ask a name server, and whom they greet. On the way out, so before any
+ * answer; packets that the kernel will cut up are whole here. */
+SEC("cgroup_skb/egress")
+int on_speech(struct __sk_buff *packet)
+{
+	struct speech_record *record;
+	struct speaker *speaker;
+	struct bpf_sock *socket = packet->sk;
+	__u32 offset, protocol;
+	__u8 start[20], kind[2], header;
+	__u16 port;
+	bool is_ipv6;
+
+	if (!socket || !(socket = bpf_sk_fullsock(socket)))
+		return 1;
+	speaker = bpf_sk_storage_get(&speakers, socket, NULL, 0);
+	if (!speaker || bpf_skb_load_bytes(packet, 0, start, sizeof(start)))
+		return 1;
+	is_ipv6 = start[0] >> 4 == 6;
+	protocol = is_ipv6 ? start[6] : start[9];
+	offset = is_ipv6 ? 40 : (start[0] & 0xf) * 4;
+	if ((protocol != TCP && protocol != UDP) || bpf_skb_load_bytes(packet, offset + 2, &port, sizeof(port)))
+		return 1;
+	if (protocol == UDP) {
+		offset += 8;
+		if (port != bpf_htons(DOMAIN_PORT) || packet->len <= offset)
+			return 1;
+		record = new_speech(HOOK_QUESTION, speaker, QUESTION_SIZE);
+		if (record)
+			tell_speech(packet, record, offset, is_ipv6, UDP, port, QUESTION_BYTES);
+		return 1;
+	}
+	if (port != bpf_htons(DOMAIN_PORT) && speaker->looks >= LOOKS)
+		return 1;
+	if (bpf_skb_load_bytes(packet, offset + 12, &header, sizeof(header)))
+		return 1;
+	offset += (header >> 4) * 4;
+	if (packet->len <= offset + 2)
+		return 1; /* It carries nothing. */
+	if (port == bpf_htons(DOMAIN_PORT)) {
+		/* Two bytes of length come first; a message in two packets is not put together. */
+		offset += 2;
+		record = new_speech(HOOK_QUESTION, speaker, QUESTION_SIZE);
+		if (record)
+			tell_speech(packet, record, offset, is_ipv6, TCP, port, QUESTION_BYTES);
+		return 1;
+	}
+	speaker->looks++;
+	if (bpf_skb_load_bytes(packet, offset, kind, sizeof(kind)) || kind[0] != 22 || kind[1] != 3)
+		return 1; /* No handshake of TLS. */
+	speaker->looks = LOOKS;
+	record = new_speech(HOOK_HELLO, speaker, sizeof(*record));
+	if (record)
+		tell_speech(packet, record, offset, is_ipv6, TCP, port, HELLO_BYTES);
 	return 1;
 }

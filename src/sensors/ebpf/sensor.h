@@ -10,6 +10,8 @@
 #define ARGUMENT_BYTES 65536
 #define VARIABLE_BYTES 4096
 #define ANSWER_BYTES 2048
+#define QUESTION_BYTES 512
+#define HELLO_BYTES 4096
 
 /* Names of environment variables to keep. */
 #define NAMES 32
@@ -31,6 +33,8 @@ enum hook {
 	HOOK_SENDMSG4,
 	HOOK_SENDMSG6,
 	HOOK_ANSWER,
+	HOOK_QUESTION,
+	HOOK_HELLO,
 	HOOK_RING,
 	HOOK_RING_OPEN,
 	HOOK_RING_OPEN_DIRECT,
@@ -100,6 +104,8 @@ enum {
 	FLAG_ELSEWHERE = 8,
 	/* The text stands for itself: it begins in no folder. */
 	FLAG_TEXT = 16,
+	/* No folder names the object any more. */
+	FLAG_DELETED = 32,
 };
 
 struct head {
@@ -206,6 +212,18 @@ struct answer_record {
 	__u32 flags;
 	__u32 padding;
 	__u8 data[ANSWER_BYTES];
+};
+
+/* The first bytes of what a process says to somebody. */
+struct speech_record {
+	struct head head;
+	__u8 address[16]; /* IPv4 in the first four */
+	__u16 port;
+	__u16 is_ipv6;
+	__u32 protocol;
+	__u32 bytes;
+	__u32 padding;
+	__u8 data[HELLO_BYTES];
 };
 
 struct name {
