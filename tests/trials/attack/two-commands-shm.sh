@@ -1,5 +1,6 @@
 # Two commands of the step share memory: a file that stays open, written by mmap
 # expect: 86 203.0.113.7:443
+# limit: what is written through a descriptor from before the read is not followed
 . "$(dirname "$0")/../lib.sh"
 cat >stage.py <<'X'
 import mmap, os
