@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::job::Job;
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Entry {
     id: String,
     title: String,
@@ -24,6 +24,8 @@ struct Entry {
     casual: Vec<String>,
     #[serde(default)]
     services: Vec<String>,
+    #[serde(default)]
+    not_services: Vec<String>,
     #[serde(default)]
     prints: bool,
 }
@@ -41,6 +43,7 @@ pub struct Store {
     owners: GlobSet,
     casual: GlobSet,
     services: GlobSet,
+    not_services: GlobSet,
 }
 
 impl Store {
@@ -51,7 +54,7 @@ impl Store {
 
     /// Whether a host, by a name that the host's name servers gave, is the service the store is for.
     pub fn is_for(&self, host: &str) -> bool {
-        self.services.is_match(host)
+        self.services.is_match(host) && !self.not_services.is_match(host)
     }
 
     /// Whether a program with this file name uses the store as part of its work.
@@ -72,6 +75,7 @@ static USERS_OWN: LazyLock<Store> = LazyLock::new(|| Store {
     owners: GlobSet::empty(),
     casual: GlobSet::empty(),
     services: GlobSet::empty(),
+    not_services: GlobSet::empty(),
 });
 
 fn read(text: &str) -> Vec<Store> {
@@ -88,6 +92,7 @@ fn read(text: &str) -> Vec<Store> {
             owners: crate::commands::globs(&entry.owners),
             casual: crate::commands::globs(&entry.casual),
             services: crate::commands::globs(&entry.services),
+            not_services: crate::commands::globs(&entry.not_services),
         })
         .collect()
 }

@@ -340,8 +340,10 @@ pub fn place(
             let Some(tool) = process.tool.and_then(commands::by_id) else {
                 return recipe(&identity, placement);
             };
-            if identity.names.iter().any(|name| tool.has_helper(name))
-                && !is_jobs_own(launch, context, lineage)
+            // A plug-in that the tool itself fetched is its helper too.
+            let is_its_own = lineage.placed_by(&launch.program().path) == Some(tool.id);
+            if identity.trusted_names.iter().any(|name| tool.has_helper(name))
+                && (is_its_own || !is_jobs_own(launch, context, lineage))
             {
                 return placement(Standing::Helper);
             }
@@ -385,7 +387,9 @@ fn is_text(launch: &Launch, identity: &Identity<'_>, step: &StepIntent) -> bool 
 
 fn is_jobs_own(launch: &Launch, context: &Context<'_>, lineage: &Lineage) -> bool {
     let file = launch.program();
-    if lineage.placed_by(&file.path).is_some() {
+    // A client vouches for its own programs, not for whatever it unpacks under a known name.
+    let own = commands::tool(basename(&file.path)).map(|tool| tool.id);
+    if own.is_some() && lineage.placed_by(&file.path) == own {
         return false;
     }
     lineage.has_written(&file.path) || file.changed.is_some_and(|changed| changed >= context.started)
@@ -531,6 +535,14 @@ fn is_ordinary_place(path: &str, context: &Context<'_>) -> bool {
 /// Whether the program owns the store: matched by file name, on a file the job did not place.
 pub fn owns(process: &Process, store: &Store, context: &Context<'_>, lineage: &Lineage) -> bool {
     let Some(launch) = process.launch.as_deref() else { return false };
+    // A helper works with its tool's credentials: terraform's provider, git's transport.
+    if process.standing == Standing::Helper
+        && let Some(helped) = lineage.helped(process.key)
+        && helped.standing != Standing::Helper
+        && owns(helped, store, context, lineage)
+    {
+        return true;
+    }
     if is_jobs_own(launch, context, lineage) {
         return false;
     }

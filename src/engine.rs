@@ -543,7 +543,8 @@ impl Engine {
             return;
         };
         let by_owner = divergence::owns(process, store, &context, &self.lineage);
-        let is_casual = by_owner && store.is_opened_casually_by(&process.name);
+        let is_casual =
+            by_owner && process.standing != Standing::Script && store.is_opened_casually_by(&process.name);
         let effect = Effect::Read { path: path.clone(), store, by_owner };
         let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
         self.act(sequence, event, &effect, &explanation, &ruling);
@@ -647,7 +648,10 @@ impl Engine {
         let tally = self.steps.entry(step).or_default();
         tally.destinations.insert((object.clone(), program), explanation.reason().map(ToOwned::to_owned));
         if explanation.reason().is_some() {
-            if let Some(tool) = self.choosing(event.actor) {
+            // What the step itself called vouches for later processes of the tool; a recipe's call doesn't.
+            let helped = self.lineage.helped(event.actor);
+            let is_named = helped.is_some_and(|helped| helped.standing == Standing::Command);
+            if let Some(tool) = self.choosing(event.actor).filter(|_| is_named) {
                 let host = object.rsplit_once(':').map_or(object.as_str(), |(host, _)| host);
                 self.chosen.insert((tool.id, host.to_owned()));
             }

@@ -335,3 +335,15 @@ pub struct Report {
     pub started: Timestamp,
     pub ended: Timestamp,
 }
+
+impl Report {
+    /// Says that the reports could not be written: whatever was found, this run proves nothing.
+    pub fn cannot_be_kept(&mut self, reason: String) {
+        self.exit.guard = 125;
+        self.coverage.state = CoverageState::Blind;
+        self.coverage.gaps.push(format!("the reports could not be written: {reason}"));
+        if matches!(self.verdict, Verdict::Clean | Verdict::Partial) {
+            self.verdict = Verdict::Blind;
+        }
+    }
+}

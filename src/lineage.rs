@@ -295,7 +295,7 @@ impl Lineage {
     /// Notes that the job made or changed a file, and whether a client put a program in place.
     pub fn wrote(&mut self, by: ProcessKey, path: &str) {
         let key = hash(path);
-        self.written.insert(key);
+        let is_new = self.written.insert(key);
         // Where clients put programs: an environment's bin folder, pip itself, a plug-in folder.
         if !(path.contains("/bin/")
             || path.contains("/site-packages/pip/")
@@ -304,7 +304,8 @@ impl Lineage {
         {
             return;
         }
-        match self.client(by) {
+        // Only who makes it vouches for it: a package that is unpacked over it later doesn't.
+        match self.client(by).filter(|_| is_new || self.placed.get(&key) == self.client(by).as_ref()) {
             Some(tool) => self.placed.insert(key, tool),
             None => self.placed.remove(&key),
         };

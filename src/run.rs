@@ -244,6 +244,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     require_clients(&policy)?;
     let report_dir = run.judging.report_dir.clone().unwrap_or_else(|| PathBuf::from(REPORT_DIR));
     let reports = Directory::open(&report_dir).map_err(Error::Report)?;
+    reports.clear().map_err(Error::Report)?;
 
     let redactor =
         Redactor::new(std::env::vars_os().map(|(name, value)| {
@@ -297,14 +298,17 @@ fn run(run: &Run) -> Result<u8, Error> {
     drop(sensor);
 
     let Tape { writer, engine, failure, .. } = tape;
-    let report = engine.finish();
+    let mut report = engine.finish();
     let written = match failure {
         Some(failure) => Err(failure),
         None => save_evidence(writer, &reports),
     }
     .and_then(|()| reports.replace("policy.lock.yml", &mut lock.as_bytes()))
     .and_then(|()| reports.write_all(&report, detections::all()));
-    show(&report, Some(reports.path()));
+    if let Err(error) = &written {
+        report.cannot_be_kept(error.to_string());
+    }
+    show(&report, written.is_ok().then(|| reports.path()));
     written.map_err(Error::Report)?;
     Ok(final_status(&report, status))
 }
@@ -329,6 +333,7 @@ async fn watch(command: &[OsString], sensor: &mut Ebpf, tape: &mut Tape) -> Resu
     let failed = |source| Error::Command { program: program.to_string_lossy().into_owned(), source };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     let mut child = tokio::process::Command::new(program).args(arguments).spawn().map_err(failed)?;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -346,6 +351,8 @@ async fn watch(command: &[OsString], sensor: &mut Ebpf, tape: &mut Tape) -> Resu
             }
             // A terminal sends Ctrl-C to the command as well; we stay to write the reports.
             _ = interrupt.recv() => {}
+            // A closed terminal tells the command by itself, too.
+            _ = hangup.recv() => {}
             _ = terminate.recv() => {
                 if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
                     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);

@@ -97,6 +97,19 @@ impl Directory {
         &self.path
     }
 
+    /// Takes away what an earlier run left, so that a run that fails can't pass for it.
+    pub fn clear(&self) -> io::Result<()> {
+        let names =
+            Format::ALL.map(Format::file_name).into_iter().chain(["evidence.jsonl", "policy.lock.yml"]);
+        for name in names {
+            match unlinkat(self.handle.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(at(&self.path.join(name), &errno.into())),
+            }
+        }
+        Ok(())
+    }
+
     /// Writes every format.
     pub fn write_all(&self, report: &Report, rules: &[&Detection]) -> io::Result<()> {
         for format in Format::ALL {
