@@ -106,11 +106,17 @@ pub struct Engine {
     names: Names,
     /// Credential files that were there at the start, as objects.
     objects: HashMap<(u64, u64), String>,
-    rules: HashMap<StepKey, Arc<Rules>>,
+    /// What was launched: the newest ctime and digest.
+    digests: HashMap<Object, (Option<Timestamp>, Option<Arc<str>>)>,
+    undigested: u64,
+    /// Coding agents that are about to be launched.
+    agents: HashMap<ProcessKey, Arc<str>>,
+    agents_seen: BTreeSet<String>,
+    rules: HashMap<(StepKey, Option<Arc<str>>), Arc<Rules>>,
     steps: BTreeMap<StepKey, StepTally>,
     groups: BTreeMap<GroupKey, Group>,
     /// How many groups one rule, step and program have, and the one that stands for those beyond the limit.
-    kin: HashMap<(&'static str, StepKey, String), (usize, GroupKey)>,
+    kin: HashMap<Kin, (usize, GroupKey)>,
     lost: BTreeMap<Plane, (u64, Timestamp, u64)>,
     /// Hooks that were taken away: when it was seen, and the record.
     lost_hooks: BTreeMap<String, (Timestamp, u64)>,
@@ -130,14 +136,31 @@ struct StepTally {
     destinations: BTreeMap<(String, String), Option<String>>,
 }
 
+/// What a digest is of: an object, or for a `#!` file the path that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Object {
+    Inode(u64, u64),
+    Path(String),
+}
+
+impl Object {
+    fn of(file: &File) -> Self {
+        if file.inode == 0 { Self::Path(file.path.clone()) } else { Self::Inode(file.device, file.inode) }
+    }
+}
+
 /// What makes two acts the same finding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct GroupKey {
     rule: &'static str,
     step: StepKey,
+    agent: Option<Arc<str>>,
     program: String,
     object: String,
 }
+
+/// Rule, step, agent and program: what the findings of a storm have in common.
+type Kin = (&'static str, StepKey, Option<Arc<str>>, String);
 
 #[derive(Debug)]
 struct Group {
@@ -192,6 +215,8 @@ fn plain(address: IpAddr) -> IpAddr {
 impl Engine {
     /// Objects of one rule, step and program that are told apart.
     const KIN: usize = 1000;
+    /// Digests kept; past it a program's next launch has none until it is read again.
+    const DIGESTS: usize = 65_536;
     /// Evidence kept per finding; the count goes on.
     const EVIDENCE: usize = 32;
 
@@ -213,6 +238,10 @@ impl Engine {
             chosen: BTreeSet::new(),
             names: Names::default(),
             objects: HashMap::new(),
+            digests: HashMap::new(),
+            undigested: 0,
+            agents: HashMap::new(),
+            agents_seen: BTreeSet::new(),
             rules: HashMap::new(),
             steps: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -281,8 +310,28 @@ impl Engine {
                     process.name = basename(&launch.executable.path).into();
                     process.launch = Some(Arc::new(launch.clone()));
                     process.launched = true;
+                    process.sha256 = self.digest(&launch.executable);
                 }
+                let above = running.parent.and_then(|parent| self.lineage.get(parent));
+                process.agent = self
+                    .agents
+                    .remove(&running.process)
+                    .or_else(|| above.and_then(|above| above.agent.clone()));
                 self.lineage.insert(process);
+            }
+            Fact::Digest { file, sha256 } => {
+                if sha256.is_none() {
+                    self.undigested += 1;
+                }
+                if self.digests.len() >= Self::DIGESTS {
+                    self.digests.clear();
+                }
+                let digest = (file.changed, sha256.as_deref().map(Arc::from));
+                self.digests.insert(Object::of(file), digest);
+            }
+            Fact::Agent { process, agent } => {
+                self.agents_seen.insert(agent.clone());
+                self.agents.insert(*process, agent.as_str().into());
             }
             Fact::Credential { file } => {
                 if file.inode != 0 {
@@ -290,6 +339,12 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// The digest of this very object, if it was read.
+    fn digest(&self, file: &File) -> Option<Arc<str>> {
+        let (changed, digest) = self.digests.get(&Object::of(file))?;
+        digest.clone().filter(|_| *changed == file.changed)
     }
 
     fn event(&mut self, sequence: u64, event: &Event) {
@@ -424,14 +479,22 @@ impl Engine {
         let identity = divergence::identify(launch, &context, &self.lineage);
         let is_transparent = placement.standing == Standing::Text
             || identity.names.first().is_some_and(|name| is_launcher(name) || is_shell(name))
-            || matches!(placement.tool, Some("make" | "shells"))
+            || placement.tool == Some("make")
+            // A `#!` file is a program of its own, whatever shell runs it.
+            || (placement.tool == Some("shells") && launch.script.is_none())
             || (placement.tool == Some("npm")
                 && identity
                     .arguments
                     .iter()
                     .any(|word| matches!(word.as_str(), "run" | "run-script" | "test")));
         let name = identity.name(launch);
+        let sha256 = self.digest(&launch.executable);
+        let agent = self.agents.remove(&event.actor);
         if let Some(process) = self.lineage.get_mut(event.actor) {
+            process.sha256 = sha256;
+            if agent.is_some() {
+                process.agent = agent;
+            }
             process.name = name.into();
             process.launch = Some(Arc::new(launch.clone()));
             process.launched = true;
@@ -469,7 +532,7 @@ impl Engine {
         start: &Start,
     ) -> Ruling {
         let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
-        let rules = self.rules(&process.step.clone());
+        let rules = self.rules(&process.step.clone(), process.agent.clone());
         let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
         let is_late = |file: &File| {
             self.lineage.has_written(&file.path) || file.changed.is_some_and(|changed| changed >= start.time)
@@ -482,12 +545,13 @@ impl Engine {
                 && !self.lineage.has_written(&launch.requested)
                 && launch.script.is_none();
         let aliases = if is_system { std::slice::from_ref(&launch.requested) } else { &[] };
+        let sha256 = self.digest(program);
         let program = Program {
             path: &program.path,
             aliases,
             arguments: &launch.arguments,
             placed_by_job,
-            sha256: None,
+            sha256: sha256.as_deref(),
         };
         if let Some(denied) = rules.run_denied(&program) {
             return Ruling::Denied(denied);
@@ -612,10 +676,9 @@ impl Engine {
     }
 
     fn judge_file(&mut self, actor: ProcessKey, verb: Verb, path: &str) -> Ruling {
-        let Some(step) = self.lineage.get(actor).map(|process| process.step.clone()) else {
-            return Ruling::Unrestricted;
-        };
-        self.rules(&step).file(verb, path)
+        let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
+        let (step, agent) = (process.step.clone(), process.agent.clone());
+        self.rules(&step, agent).file(verb, path)
     }
 
     fn connect(&mut self, sequence: u64, event: &Event, to: SocketAddr, transport: Transport, start: &Start) {
@@ -632,7 +695,8 @@ impl Engine {
         };
         let Some(process) = self.lineage.get(event.actor) else { return };
         let (step, program) = (process.step.clone(), process.name.to_string());
-        let rules = self.rules(&step);
+        let agent = process.agent.clone();
+        let rules = self.rules(&step, agent);
         let mut ruling = rules.network(&Peer { address: to, names: &names, transport });
         // A package group means the hosts its client chooses, as long as no script is in between.
         if let (Ruling::Unlisted(_), Some(tool)) = (&ruling, self.choosing(event.actor))
@@ -698,8 +762,9 @@ impl Engine {
         divergence::explain(process, effect, names, step, context, &self.lineage)
     }
 
-    fn rules(&mut self, step: &StepKey) -> Arc<Rules> {
-        if let Some(rules) = self.rules.get(step) {
+    fn rules(&mut self, step: &StepKey, agent: Option<Arc<str>>) -> Arc<Rules> {
+        let key = (step.clone(), agent);
+        if let Some(rules) = self.rules.get(&key) {
             return Arc::clone(rules);
         }
         let (home, workspace) = self
@@ -712,8 +777,8 @@ impl Engine {
             .map(|(group, hosts)| (group.clone(), hosts.iter().cloned().collect()))
             .collect();
         let places = Places { home, workspace, hosts, resolvers: self.resolvers.clone() };
-        let rules = Arc::new(self.policy.rules(step, None, &places));
-        self.rules.insert(step.clone(), Arc::clone(&rules));
+        let rules = Arc::new(self.policy.rules(step, key.1.as_deref(), &places));
+        self.rules.insert(key, Arc::clone(&rules));
         rules
     }
 
@@ -766,6 +831,7 @@ impl Engine {
             let key = GroupKey {
                 rule: hit.rule.id.0,
                 step: process.step.clone(),
+                agent: process.agent.clone(),
                 program: process.name.to_string(),
                 object: hit.object.clone(),
             };
@@ -779,7 +845,7 @@ impl Engine {
             evidence.sort_unstable();
             evidence.dedup();
             // A storm over ever new objects counts on, without growing: it folds into one finding anyway.
-            let kin = (key.rule, key.step.clone(), key.program.clone());
+            let kin = (key.rule, key.step.clone(), key.agent.clone(), key.program.clone());
             let (members, first) = self.kin.entry(kin).or_insert_with(|| (0, key.clone()));
             let key =
                 if *members >= Self::KIN && !self.groups.contains_key(&key) { first.clone() } else { key };
@@ -822,7 +888,7 @@ impl Engine {
                 fails: false,
                 title: hit.title,
                 step: key.step.clone(),
-                agent: None,
+                agent: key.agent.as_deref().map(ToOwned::to_owned),
                 tool_call: None,
                 process: self.lineage.view(hit.process),
                 ancestry: self.lineage.ancestry(hit.process),
@@ -856,6 +922,8 @@ fn newcomer(key: ProcessKey, step: StepKey, standing: Standing, time: Timestamp,
         launch: None,
         standing,
         tool: None,
+        sha256: None,
+        agent: None,
         command: None,
         strand: key,
         started: time,

@@ -449,6 +449,16 @@ pub enum Fact {
     Running(Running),
     /// A credential file that was there at the start, as an object.
     Credential { file: File },
+    /// The content of a program as it was launched, told before its first launch. `sha256` in hex;
+    /// `None` when it could not be read: gone or changed by then, too large, or no answer.
+    Digest {
+        file: File,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<String>,
+    },
+    /// A process that is a coding agent by its signature; told before its launch. Everything below
+    /// it is that agent's work.
+    Agent { process: ProcessKey, agent: String },
 }
 
 /// A process of the job that was there before the guard: what can still be known of it.

@@ -338,7 +338,7 @@ pub struct Report {
 
 impl Report {
     /// Says that the reports could not be written: whatever was found, this run proves nothing.
-    pub fn cannot_be_kept(&mut self, reason: String) {
+    pub fn cannot_be_kept(&mut self, reason: &str) {
         self.exit.guard = 125;
         self.coverage.state = CoverageState::Blind;
         self.coverage.gaps.push(format!("the reports could not be written: {reason}"));

@@ -24,7 +24,9 @@ pub mod detections;
 pub mod divergence;
 pub mod engine;
 
+pub mod agents;
 pub mod evidence;
+pub mod lookup;
 pub mod redact;
 pub mod reports;
 pub mod runners;

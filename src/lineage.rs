@@ -44,6 +44,10 @@ pub struct Process {
     pub standing: Standing,
     /// Id of the known tool it is, by identity.
     pub tool: Option<&'static str>,
+    /// SHA-256 of its executable, in hex.
+    pub sha256: Option<Arc<str>>,
+    /// Id of the coding agent it is or works for.
+    pub agent: Option<Arc<str>>,
     /// The declared command it belongs to, as `npm ci` (build.sh:3).
     pub command: Option<Arc<str>>,
     /// Root of the strand: the process of that declared command, or the step's first.
@@ -68,7 +72,7 @@ impl Process {
             name: self.name.to_string(),
             executable: launch.map_or_else(String::new, |launch| launch.executable.path.clone()),
             arguments: launch.map_or_else(Vec::new, |launch| launch.arguments.clone()),
-            sha256: None,
+            sha256: self.sha256.as_deref().map(ToOwned::to_owned),
         }
     }
 }

@@ -162,6 +162,7 @@ impl Redactor {
                     self.launch(launch);
                 }
             }
+            Input::Fact(Fact::Digest { file, .. }) => self.file(file),
             Input::Fact(_) | Input::Heartbeat(_) | Input::End(_) => {}
         }
     }

@@ -19,6 +19,7 @@ use crate::engine::{End, Engine, Input, Settings, Start};
 use crate::event::{Timestamp, hex};
 use crate::evidence::{self, BadRecord, Writer};
 use crate::finding::{FailOn, Report};
+use crate::lookup::Lookup;
 use crate::policy::{Mode, Policy, PolicyError};
 use crate::redact::Redactor;
 use crate::reports::{Directory, terminal};
@@ -194,6 +195,7 @@ fn require_clients(policy: &Policy) -> Result<(), Error> {
 /// Takes each input once: out go its secrets, into the record, into the engine.
 struct Tape {
     redactor: Redactor,
+    lookup: Lookup,
     writer: Writer<BufWriter<File>>,
     engine: Engine,
     /// The first failure to write; a record with a hole is worth nothing, so the run ends with 125.
@@ -201,7 +203,14 @@ struct Tape {
 }
 
 impl Tape {
-    fn take(&mut self, mut input: Input) {
+    fn take(&mut self, input: Input) {
+        for fact in self.lookup.before(&input) {
+            self.put(Input::Fact(fact));
+        }
+        self.put(input);
+    }
+
+    fn put(&mut self, mut input: Input) {
         self.redactor.input(&mut input);
         match self.writer.append(&input) {
             Ok(sequence) => self.engine.accept(sequence, &input),
@@ -257,6 +266,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     let settings = Settings { fail_on: run.judging.fail_on };
     let mut tape = Tape {
         redactor,
+        lookup: Lookup::default(),
         writer: Writer::new(BufWriter::with_capacity(1 << 16, file)),
         engine: Engine::new(policy, settings),
         failure: None,
@@ -306,7 +316,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     .and_then(|()| reports.replace("policy.lock.yml", &mut lock.as_bytes()))
     .and_then(|()| reports.write_all(&report, detections::all()));
     if let Err(error) = &written {
-        report.cannot_be_kept(error.to_string());
+        report.cannot_be_kept(&error.to_string());
     }
     show(&report, written.is_ok().then(|| reports.path()));
     written.map_err(Error::Report)?;

@@ -6,6 +6,8 @@
 //! 2 read ~/.aws/credentials             also: write, create, delete PATH; rename FROM TO
 //! 2 connect 203.0.113.7:443             also: send ADDRESS (UDP)
 //! answer api.example 203.0.113.7        a name server's answer
+//! digest /usr/bin/tool ab…              the content of a program, told before its launch
+//! 2 agent codex                         the process is a coding agent, told before its launch
 //! 2 exit
 //! ```
 //! Process 1 is `bash /w/build.sh`, whose text is the step's; home is /home/u, workspace /w.
@@ -33,6 +35,7 @@ fn absolute(path: &str) -> String {
 }
 
 /// The inputs of a job whose only step has this text.
+#[expect(clippy::too_many_lines, reason = "one arm for each verb of the trace")]
 pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
     let location = Location { path: "build.sh".into(), line: 1 };
     let declaration = |text| Input::Declaration(Declaration { step: StepKey::local(), text });
@@ -72,29 +75,43 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         Input::Fact(Fact::Resolver { address: "192.0.2.53".parse().unwrap() }),
     ];
     let mut time = START;
-    let mut event = |actor: u32, activity| {
-        time += 1_000_000;
-        let actor = if actor == 0 { ProcessKey::HOST } else { key(actor) };
-        inputs.push(Input::Event(Event { time: Timestamp(time), actor, activity }));
+    let mut facts = Vec::new();
+    // Gives the place of whatever comes next.
+    let mut event = |actor: u32, activity: Option<Activity>| {
+        if let Some(activity) = activity {
+            time += 1_000_000;
+            let actor = if actor == 0 { ProcessKey::HOST } else { key(actor) };
+            inputs.push(Input::Event(Event { time: Timestamp(time), actor, activity }));
+        }
+        inputs.len()
     };
-    event(100, Activity::Fork { child: key(1) });
-    event(1, launch(&["/usr/bin/bash", "bash", "build.sh"]));
+    event(100, Some(Activity::Fork { child: key(1) }));
+    event(1, Some(launch(&["/usr/bin/bash", "bash", "build.sh"])));
     for line in trace.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["digest", path, digest] = words[..] {
+            let file = executable(path);
+            facts.push((event(0, None), Fact::Digest { file, sha256: Some(digest.to_owned()) }));
+            continue;
+        }
         if words[0] == "answer" {
             let addresses = words[2..].iter().map(|address| address.parse().unwrap()).collect();
             let server = "192.0.2.53".parse().unwrap();
-            event(0, Activity::Answer { server, name: words[1].into(), addresses });
+            event(0, Some(Activity::Answer { server, name: words[1].into(), addresses }));
             continue;
         }
         let (pid, rest) = if words[1] == ">" {
             let child: u32 = words[2].parse().unwrap();
-            event(words[0].parse().unwrap(), Activity::Fork { child: key(child) });
+            event(words[0].parse().unwrap(), Some(Activity::Fork { child: key(child) }));
             (child, &words[3..])
         } else {
             (words[0].parse().unwrap(), &words[1..])
         };
         let Some((verb, rest)) = rest.split_first() else { continue };
+        if *verb == "agent" {
+            facts.push((event(0, None), Fact::Agent { process: key(pid), agent: rest[0].into() }));
+            continue;
+        }
         let file = || File { path: absolute(rest[0]), ..File::default() };
         let activity = match *verb {
             "launch" => launch(rest),
@@ -111,7 +128,10 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             "exit" => Activity::Exit { status: crate::event::ExitStatus::Code(0) },
             other => panic!("{other} is no verb of a trace: {line}"),
         };
-        event(pid, activity);
+        event(pid, Some(activity));
+    }
+    for (at, fact) in facts.into_iter().rev() {
+        inputs.insert(at, Input::Fact(fact));
     }
     inputs.push(Input::End(End {
         time: Timestamp(time + 1),
@@ -123,20 +143,24 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
     inputs
 }
 
-fn launch(words: &[&str]) -> Activity {
-    let path = words[0].trim_start_matches('!');
-    let is_new = words[0].starts_with('!') || path.starts_with("/w/") || path.starts_with("/tmp/");
-    let file = File {
+fn executable(word: &str) -> File {
+    let path = word.trim_start_matches('!');
+    let is_new = word.starts_with('!') || path.starts_with("/w/") || path.starts_with("/tmp/");
+    File {
         path: path.into(),
         device: 1,
-        inode: path.len() as u64,
+        inode: path.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31) + u64::from(byte)),
         changed: Some(Timestamp(if is_new { START + 1 } else { 1 })),
         requested: false,
         deleted: false,
-    };
+    }
+}
+
+fn launch(words: &[&str]) -> Activity {
+    let file = executable(words[0]);
     Activity::Launch(Launch {
+        requested: file.path.clone(),
         executable: file,
-        requested: path.into(),
         arguments: words[1..].iter().map(|word| (*word).to_owned()).collect(),
         directory: "/w".into(),
         uid: 1000,

@@ -14,7 +14,7 @@ const GROUPS: &[&[&str]] = &[
     &["cli", "run"],
     &[
         "sensors", "runners", "agents", "reports", "enforce", "evidence", "redact", "session", "posture",
-        "action",
+        "lookup", "action",
     ],
     &["engine"],
     &["detections", "divergence"],

@@ -236,6 +236,42 @@ fn a_policy_is_kept_beside_the_recording_and_judges_its_replay() {
 }
 
 #[test]
+fn a_program_is_known_by_its_content() {
+    live("a_program_is_known_by_its_content", |_| {
+        let place = Place::new(
+            "./tool\ncp tool other\n./other\nsleep 0.2\necho '# changed' >> other\n./other\ncp /bin/true t\n./t\n",
+        );
+        let script = "#!/bin/sh\nexit 0\n";
+        place.write("work/tool", script);
+        let tool = place.root.path().join("work/tool");
+        fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+        let digest = |bytes: &[u8]| {
+            use sha2::Digest as _;
+            edamame_guard::event::hex(&sha2::Sha256::digest(bytes))
+        };
+        let program = fs::read("/bin/true").expect("true");
+        place.write(
+            "work/.github/guard.yml",
+            &format!(
+                "version: 1\ndefaults:\n  run: {{allow: [cp, sleep, \"sha256:{}\", \"sha256:{}\"]}}\n",
+                digest(script.as_bytes()),
+                digest(&program)
+            ),
+        );
+        let output = place.run(&[], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(86), "{}", text(&output.stderr));
+        let report = place.report();
+        // The copy passes by content; the changed copy is another program of the same name.
+        let other = place.root.path().canonicalize().unwrap().join("work/other");
+        assert_eq!(failing(&report), [format!("run-undeclared {}", other.display())]);
+        assert_eq!(report["findings"][0]["count"], 1, "{report:#}");
+        let shell = fs::read(fs::canonicalize("/bin/sh").expect("a shell")).expect("a shell");
+        assert_eq!(report["findings"][0]["process"]["sha256"], digest(&shell));
+        place.replay_is_the_same(&output);
+    });
+}
+
+#[test]
 fn exit_statuses_are_those_of_the_table() {
     live("exit_statuses_are_those_of_the_table", |_| {
         let place = Place::new("exit 7\n");

@@ -107,4 +107,43 @@ mod tests {
             ["!run-undeclared policy high /usr/bin/docker", "!run-undeclared policy medium /usr/bin/gcc"]
         );
     }
+
+    #[test]
+    fn a_digest_in_the_policy_names_the_very_program() {
+        let digest = "ab".repeat(32);
+        let policy = format!(
+            "version: 1\ndefaults: {{run: {{allow: [\"sha256:{digest}\"], deny: [\"sha256:{}\"]}}}}",
+            "cd".repeat(32)
+        );
+        let with = |content: &str| {
+            let trace = format!("digest /opt/tool {}\n1 > 2 launch /opt/tool tool", content.repeat(32));
+            findings("/opt/tool\n", &policy, &trace)
+        };
+        assert_eq!(with("ab"), [""; 0]);
+        assert_eq!(with("ef"), ["!run-undeclared policy medium /opt/tool"]);
+        assert_eq!(with("cd"), ["!run-undeclared policy high /opt/tool"]);
+        // Nobody could read it: a digest can't speak for it.
+        assert_eq!(
+            findings("/opt/tool\n", &policy, "1 > 2 launch /opt/tool tool"),
+            ["!run-undeclared policy medium /opt/tool"]
+        );
+    }
+
+    #[test]
+    fn an_agents_block_holds_for_everything_below_the_agent() {
+        let policy = "version: 1\nagents: {codex: {run: {deny: [\"npm publish *\"]}}}";
+        let below = "1 > 2 agent codex
+             2 launch /opt/codex codex exec
+             2 > 3 launch /usr/bin/bash bash -c x
+             3 > 4 launch /usr/bin/npm npm publish --tag x";
+        let report = crate::trace::report("/opt/codex exec\n", policy, below);
+        let [finding] = &report.findings[..] else { panic!("{:#?}", report.findings) };
+        assert_eq!((finding.rule.0, finding.agent.as_deref()), ("run-undeclared", Some("codex")));
+        assert_eq!(report.coverage.agents, ["codex"]);
+        // The step itself may.
+        let beside = "1 > 2 agent codex
+             2 launch /opt/codex codex exec
+             1 > 4 launch /usr/bin/npm npm publish --tag x";
+        assert_eq!(findings("/opt/codex exec\nnpm publish\n", policy, beside), [""; 0]);
+    }
 }

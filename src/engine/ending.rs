@@ -156,6 +156,12 @@ impl Engine {
                 survivors.iter().take(5).map(|process| &*process.name).collect::<Vec<_>>().join(", ")
             ));
         }
+        if self.undigested > 0 {
+            gaps.push(format!(
+                "{} programs have no digest: gone or changed when they were to be read, or too large",
+                self.undigested
+            ));
+        }
         let is_watching = end.is_some_and(|end| end.watching);
         if !is_watching {
             gaps.push("the recording has no end: what happened after its last record is unknown".to_owned());
@@ -178,7 +184,7 @@ impl Engine {
             process: sight.process,
             file: sight.file,
             egress: sight.egress,
-            agents: Vec::new(),
+            agents: self.agents_seen.iter().cloned().collect(),
             lost_events,
             gaps,
             limits: sight.gaps.clone(),
@@ -286,12 +292,13 @@ fn verdict(findings: &[Finding], state: CoverageState) -> Verdict {
 fn fold(findings: Vec<Finding>) -> Vec<Finding> {
     let program =
         |finding: &Finding| finding.process.as_ref().map(|process| process.name.clone()).unwrap_or_default();
-    let mut by_kin: BTreeMap<(&'static str, StepKey, String, Kind), Vec<Finding>> = BTreeMap::new();
+    let kin = |finding: &Finding| {
+        let who = (finding.step.clone(), finding.agent.clone(), program(finding));
+        (finding.rule.0, who, finding.kind)
+    };
+    let mut by_kin: BTreeMap<_, Vec<Finding>> = BTreeMap::new();
     for finding in findings {
-        by_kin
-            .entry((finding.rule.0, finding.step.clone(), program(&finding), finding.kind))
-            .or_default()
-            .push(finding);
+        by_kin.entry(kin(&finding)).or_default().push(finding);
     }
     let mut folded = Vec::new();
     for mut kin in by_kin.into_values() {
@@ -342,8 +349,9 @@ fn fingerprint(finding: &Finding, job: &Job) -> String {
         .collect::<Vec<_>>()
         .join("/");
     let program = finding.process.as_ref().map_or("", |process| process.name.as_str());
+    let agent = finding.agent.as_deref();
     let mut hasher = Sha256::new();
-    for part in [finding.rule.0, &job.name, &finding.step.0, program, &object] {
+    for part in [finding.rule.0, &job.name, &finding.step.0, program, &object].into_iter().chain(agent) {
         hasher.update(part.as_bytes());
         hasher.update([0]);
     }

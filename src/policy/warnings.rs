@@ -71,28 +71,10 @@ pub(super) fn all(policy: &Policy) -> Vec<Warning> {
     }
     // Read and kept, but not acted on yet: a restriction that does nothing must not look like one.
     for block in policy.blocks() {
-        for entry in entries(&block.run).iter().chain(&block.run.deny) {
-            if entry.text.starts_with("sha256:") {
-                warn(
-                    &entry.location,
-                    format!("`{}` matches nothing yet: digests are not taken by this version", entry.text),
-                );
-            }
-        }
         for entry in block.posture_allow.iter().chain(&block.posture_require) {
             warn(
                 &entry.location,
                 format!("`posture: {}` does nothing yet: this version takes no posture", entry.text),
-            );
-        }
-    }
-    for (name, block) in &policy.agents {
-        if let Some(location) = &block.location {
-            warn(
-                location,
-                format!(
-                    "the block of agent `{name}` does nothing yet: this version does not tell agents apart"
-                ),
             );
         }
     }

@@ -19,6 +19,7 @@ use crate::engine::{End, HEARTBEAT_NS, Heartbeat, Input, Start};
 use crate::event::{Activity, Fact, Sight, Timestamp};
 use crate::evidence::{self, Writer};
 use crate::finding::FailOn;
+use crate::lookup::Lookup;
 use crate::policy::Policy;
 use crate::redact::Redactor;
 use crate::reports::Directory;
@@ -272,6 +273,7 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
     let mut recorder = Recorder {
         redactor: Redactor::new(environment),
+        lookup: Lookup::default(),
         writer: Writer::new(BufWriter::with_capacity(
             1 << 16,
             private(&session.file("evidence.jsonl")).map_err(host)?,
@@ -320,6 +322,7 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
 
 struct Recorder {
     redactor: Redactor,
+    lookup: Lookup,
     writer: Writer<BufWriter<File>>,
     failure: Option<io::Error>,
     lost: u64,
@@ -328,7 +331,14 @@ struct Recorder {
 }
 
 impl Recorder {
-    fn take(&mut self, mut input: Input) {
+    fn take(&mut self, input: Input) {
+        for fact in self.lookup.before(&input) {
+            self.put(Input::Fact(fact));
+        }
+        self.put(input);
+    }
+
+    fn put(&mut self, mut input: Input) {
         if let Input::Event(event) = &input
             && let Activity::Lost { count, .. } = event.activity
         {

@@ -1,0 +1,373 @@
+//! What is looked up on the host the moment a program is launched: its digest, and which coding agent it is.
+//!
+//! The kernel half says which object was launched; its content is read here, outside the kernel, and
+//! the answer goes into the record as a [`Fact`] before the launch. An executable is read again only
+//! when its (device, inode, ctime) is new. For a `#!` file the kernel tells the path alone, so that path
+//! is opened again, and counts only if the file has not changed since the launch.
+//!
+//! Reading happens on a thread of its own: a job may launch a program from a file system that it
+//! serves itself and never answers for.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::agents;
+use crate::engine::Input;
+use crate::event::{self, Activity, Fact, Launch, ProcessKey, Timestamp, hex};
+
+/// Larger programs are not read: 512 MiB.
+const LARGEST: u64 = 512 << 20;
+/// Read at most this much in one run: 16 GiB. A job that launches ever new large programs must not
+/// keep the guard busy.
+const BUDGET: u64 = 16 << 30;
+/// How long one program may take before the run goes on without its digest.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Objects remembered as read. Past it they are read again, which costs time and nothing else.
+const MOST: usize = 65_536;
+
+/// A file as it is now; another size or time is another content.
+type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
+
+/// Looks up what is launched.
+#[derive(Debug)]
+pub struct Lookup {
+    /// Executables that were told.
+    executables: HashSet<(u64, u64, Option<Timestamp>)>,
+    /// Scripts that were told: the path, and what was there.
+    scripts: HashMap<String, (u64, u64, Option<Timestamp>)>,
+    ask: Sender<Request>,
+    answers: Receiver<(u64, Option<Content>)>,
+    /// Numbers of the last request and of the last answer; they differ while one is overdue.
+    asked: u64,
+    answered: u64,
+}
+
+#[derive(Debug)]
+struct Request {
+    number: u64,
+    wanted: Wanted,
+    /// Where the object may be found, likeliest first.
+    places: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+enum Wanted {
+    /// This very object.
+    Object { inode: u64, changed: Option<Timestamp> },
+    /// Whatever is there, if it has not changed since this moment.
+    Unchanged { since: Timestamp },
+}
+
+#[derive(Clone, Debug)]
+struct Content {
+    sha256: String,
+    path: String,
+    device: u64,
+    inode: u64,
+    changed: Option<Timestamp>,
+}
+
+impl Default for Lookup {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Lookup {
+    /// Starts the reading thread, which ends with this value.
+    pub fn new() -> Self {
+        let (ask, requests) = channel::<Request>();
+        let (answer, answers) = channel();
+        std::thread::spawn(move || {
+            let mut reader = Reader { known: HashMap::new(), left: BUDGET };
+            for request in requests {
+                let content =
+                    request.places.iter().find_map(|place| reader.read(place, &request.wanted).ok());
+                if answer.send((request.number, content)).is_err() {
+                    return;
+                }
+            }
+        });
+        let (executables, scripts) = (HashSet::new(), HashMap::new());
+        Self { executables, scripts, ask, answers, asked: 0, answered: 0 }
+    }
+
+    /// The facts that belong before this input in the record: those of a launch.
+    pub fn before(&mut self, input: &Input) -> Vec<Fact> {
+        match input {
+            Input::Event(event) => match &event.activity {
+                Activity::Launch(launch) => self.launch(event.actor, event.time, launch),
+                _ => Vec::new(),
+            },
+            // What was there before the guard may have changed any time since; its image has not.
+            Input::Fact(Fact::Running(running)) => running
+                .launch
+                .as_ref()
+                .map_or_else(Vec::new, |launch| self.launch(running.process, Timestamp(0), launch)),
+            _ => Vec::new(),
+        }
+    }
+
+    fn launch(&mut self, process: ProcessKey, time: Timestamp, launch: &Launch) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        facts.extend(self.executable(process, &launch.executable));
+        let mut script = None;
+        if let Some(file) = &launch.script {
+            let (fact, path) = self.script(process, time, file);
+            facts.extend(fact);
+            script = path;
+        }
+        if let Some(agent) = agents::recognise(launch, script.as_deref()) {
+            facts.push(Fact::Agent { process, agent: agent.id.to_owned() });
+        }
+        facts
+    }
+
+    fn executable(&mut self, process: ProcessKey, file: &event::File) -> Option<Fact> {
+        if file.inode == 0 {
+            return None;
+        }
+        if self.executables.len() >= MOST {
+            self.executables.clear();
+        }
+        if !self.executables.insert((file.device, file.inode, file.changed)) {
+            return None;
+        }
+        let places = vec![format!("/proc/{}/exe", process.pid).into(), file.path.clone().into()];
+        let content = self.ask(Wanted::Object { inode: file.inode, changed: file.changed }, places);
+        Some(Fact::Digest { file: file.clone(), sha256: content.map(|content| content.sha256) })
+    }
+
+    /// The fact to tell, if there is something new, and the script's real path.
+    fn script(
+        &mut self,
+        process: ProcessKey,
+        since: Timestamp,
+        file: &event::File,
+    ) -> (Option<Fact>, Option<String>) {
+        let places =
+            vec![format!("/proc/{}/root{}", process.pid, file.path).into(), file.path.clone().into()];
+        let content = self.ask(Wanted::Unchanged { since }, places);
+        let known = content.as_ref().map_or((0, 0, None), |it| (it.device, it.inode, it.changed));
+        if self.scripts.len() >= MOST {
+            self.scripts.clear();
+        }
+        let is_new = self.scripts.insert(file.path.clone(), known) != Some(known);
+        let path = content.as_ref().map(|content| content.path.clone());
+        let fact = Fact::Digest { file: file.clone(), sha256: content.map(|content| content.sha256) };
+        (is_new.then_some(fact), path)
+    }
+
+    fn ask(&mut self, wanted: Wanted, places: Vec<PathBuf>) -> Option<Content> {
+        // An answer that came too late makes the reader free again; it is of no use any more.
+        while let Ok((number, _)) = self.answers.try_recv() {
+            self.answered = number;
+        }
+        if self.answered != self.asked {
+            return None;
+        }
+        self.asked += 1;
+        self.ask.send(Request { number: self.asked, wanted, places }).ok()?;
+        let (number, content) = self.answers.recv_timeout(PATIENCE).ok()?;
+        self.answered = number;
+        content
+    }
+}
+
+/// The thread's side.
+struct Reader {
+    known: HashMap<Stamp, String>,
+    /// Bytes that may still be read.
+    left: u64,
+}
+
+impl Reader {
+    fn read(&mut self, place: &PathBuf, wanted: &Wanted) -> io::Result<Content> {
+        let refused = || io::Error::from(io::ErrorKind::InvalidData);
+        let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC;
+        let mut file = File::options().read(true).custom_flags(flags).open(place)?;
+        let metadata = file.metadata()?;
+        let is_wanted = match wanted {
+            // The device is left out: stacked file systems number it differently for the kernel and for us.
+            Wanted::Object { inode, changed: known } => {
+                metadata.ino() == *inode && known.is_none_or(|known| Some(known) == changed(&metadata))
+            }
+            Wanted::Unchanged { since } => changed(&metadata).is_some_and(|changed| changed < *since),
+        };
+        if !metadata.is_file() || !is_wanted || metadata.len() > LARGEST.min(self.left) {
+            return Err(refused());
+        }
+        let stamp = stamp(&metadata);
+        let sha256 = if let Some(known) = self.known.get(&stamp) {
+            known.clone()
+        } else {
+            let sha256 = digest(&mut file, metadata.len())?;
+            self.left = self.left.saturating_sub(metadata.len());
+            // What was written to meanwhile has a digest of no moment.
+            if self::stamp(&file.metadata()?) != stamp {
+                return Err(refused());
+            }
+            if self.known.len() >= MOST {
+                self.known.clear();
+            }
+            self.known.insert(stamp, sha256.clone());
+            sha256
+        };
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        Ok(Content {
+            sha256,
+            path: path.to_string_lossy().into_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            changed: changed(&metadata),
+        })
+    }
+}
+
+/// SHA-256 of a file of this size, in hex; one that grows under our hands is refused.
+fn digest(file: &mut File, size: u64) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    let mut done = 0;
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(hex(&hasher.finalize()));
+        }
+        done += count as u64;
+        if done > size {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        hasher.update(&buffer[..count]);
+    }
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (
+        metadata.dev(),
+        metadata.ino(),
+        metadata.len(),
+        (metadata.mtime(), metadata.mtime_nsec()),
+        (metadata.ctime(), metadata.ctime_nsec()),
+    )
+}
+
+fn changed(metadata: &Metadata) -> Option<Timestamp> {
+    let nanoseconds = u64::try_from(metadata.ctime()).ok()?.checked_mul(1_000_000_000)?;
+    nanoseconds.checked_add(u64::try_from(metadata.ctime_nsec()).ok()?).map(Timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    const LATER: Timestamp = Timestamp(u64::MAX);
+
+    /// The launch of an executable as the recorder tells it. No process has this number, so the path
+    /// is what leads to the object.
+    fn input(time: Timestamp, launch: Launch) -> Input {
+        let actor = ProcessKey { pid: u32::MAX, start: 1 };
+        Input::Event(Event { time, actor, activity: Activity::Launch(launch) })
+    }
+
+    fn executable(path: &std::path::Path) -> Input {
+        let metadata = std::fs::metadata(path).unwrap();
+        let file = event::File {
+            path: path.to_string_lossy().into_owned(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            changed: changed(&metadata),
+            ..event::File::default()
+        };
+        input(LATER, Launch { executable: file, ..Launch::default() })
+    }
+
+    fn script(path: &std::path::Path, time: Timestamp) -> Input {
+        let file = event::File::at(path.to_string_lossy());
+        input(time, Launch { script: Some(file), ..Launch::default() })
+    }
+
+    fn digests(facts: &[Fact]) -> Vec<Option<&str>> {
+        facts
+            .iter()
+            .map(|fact| match fact {
+                Fact::Digest { sha256, .. } => sha256.as_deref(),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    /// Long enough for the file system's clock to tell two changes apart.
+    fn wait() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+
+    #[test]
+    fn reads_an_object_once_and_again_when_it_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tool");
+        std::fs::write(&path, "abc").unwrap();
+        let mut lookup = Lookup::new();
+        let first = executable(&path);
+        assert_eq!(digests(&lookup.before(&first)), [Some(ABC)]);
+        assert_eq!(lookup.before(&first), []);
+        wait();
+        std::fs::write(&path, "abcd").unwrap();
+        let second = executable(&path);
+        assert_ne!(first, second);
+        let facts = lookup.before(&second);
+        assert!(matches!(digests(&facts)[..], [Some(digest)] if digest != ABC));
+    }
+
+    #[test]
+    fn a_program_that_is_gone_or_another_one_by_now_has_no_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tool");
+        std::fs::write(&path, "abc").unwrap();
+        let input = executable(&path);
+        wait();
+        std::fs::write(&path, "other").unwrap();
+        assert_eq!(digests(&Lookup::new().before(&input)), [None]);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(digests(&Lookup::new().before(&input)), [None]);
+    }
+
+    #[test]
+    fn a_script_counts_as_it_was_when_it_was_launched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tool.sh");
+        std::fs::write(&path, "abc").unwrap();
+        let mut lookup = Lookup::new();
+        assert_eq!(digests(&lookup.before(&script(&path, LATER))), [Some(ABC)]);
+        assert_eq!(lookup.before(&script(&path, LATER)), []);
+        // Written after the launch: what ran is not known.
+        assert_eq!(digests(&Lookup::new().before(&script(&path, Timestamp(1)))), [None]);
+    }
+
+    #[test]
+    fn a_program_that_never_answers_holds_up_the_run_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (slow, fine) = (folder.path().join("slow"), folder.path().join("fine"));
+        nix::unistd::mkfifo(&slow, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::write(&fine, "abc").unwrap();
+        let mut lookup = Lookup::new();
+        // A pipe is no program, and opening it must not wait for its writer.
+        assert_eq!(digests(&lookup.before(&executable(&slow))), [None]);
+        assert_eq!(digests(&lookup.before(&executable(&fine))), [Some(ABC)]);
+        // As if the reader hung in a file system that does not answer.
+        lookup.asked += 1;
+        let late = folder.path().join("late");
+        std::fs::write(&late, "abc").unwrap();
+        assert_eq!(digests(&lookup.before(&executable(&late))), [None]);
+    }
+}
