@@ -110,6 +110,12 @@ pub struct Judging {
 pub enum PolicyCommand {
     /// Check a policy file: every problem with its line, every warning
     Check { file: PathBuf },
+    /// Print a policy that explains recorded runs: to read, shorten and keep
+    Learn {
+        /// evidence.jsonl, or a report directory
+        #[arg(required = true, value_name = "RECORDING")]
+        recordings: Vec<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

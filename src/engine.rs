@@ -4,6 +4,7 @@
 //! recorded one take the same path, so the same recording always gives the same report.
 
 mod ending;
+mod needs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -13,13 +14,13 @@ use globset::GlobSet;
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Catalogue;
-use crate::commands::Tool;
+use crate::commands::{self, Tool};
 use crate::detections::{self, Hit};
 use crate::divergence::{self, Act, Context, Effect, Explanation};
 use crate::event::{
     Access, Activity, Event, Fact, File, Launch, Plane, ProcessKey, Sight, Timestamp, Transport,
 };
-use crate::finding::{Confidence, Counts, Disposition, FailOn, Finding, Kind, Severity};
+use crate::finding::{Confidence, Counts, Disposition, FailOn, Finding, Kind, Needs, Severity};
 use crate::intent::{Declaration, Intent, basename, is_launcher, is_shell};
 use crate::job::{Job, StepKey};
 use crate::lineage::{Lineage, Process, Standing, Touch};
@@ -134,6 +135,7 @@ struct StepTally {
     counts: Counts,
     processes: u64,
     destinations: BTreeMap<(String, String), Option<String>>,
+    needs: Needs,
 }
 
 /// What a digest is of: an object, or for a `#!` file the path that was asked for.
@@ -519,7 +521,46 @@ impl Engine {
         if let Ruling::Allowed(rule) = &ruling {
             explanation = Explanation::Declared(format!("allowed by `{}` ({})", rule.text, rule.location));
         }
-        self.act(sequence, event, &effect, &explanation, &ruling);
+        let is_found = self.act(sequence, event, &effect, &explanation, &ruling);
+        self.needs_program(event.actor, launch, is_transparent, is_found, start);
+    }
+
+    /// Notes what a `run` list would have to name: what is launched first, seen through launchers.
+    fn needs_program(
+        &mut self,
+        actor: ProcessKey,
+        launch: &Launch,
+        is_transparent: bool,
+        is_found: bool,
+        start: &Start,
+    ) {
+        let Some(process) = self.lineage.get(actor) else { return };
+        if process.is_needed || is_transparent || is_found {
+            return;
+        }
+        let placed_by_job = self.is_placed_by_job(launch, start);
+        let path = self.system_name(launch).unwrap_or(&launch.program().path);
+        let tally = self.steps.entry(process.step.clone()).or_default();
+        tally.needs.runs(path, placed_by_job, &start.job);
+        if let Some(process) = self.lineage.get_mut(actor) {
+            process.is_needed = true;
+        }
+    }
+
+    /// /usr/bin/cc is a name the system gave to the compiler behind it; a link elsewhere is not.
+    fn system_name<'l>(&self, launch: &'l Launch) -> Option<&'l String> {
+        let is_system =
+            ["/usr/", "/bin/", "/sbin/", "/opt/"].iter().any(|folder| launch.requested.starts_with(folder))
+                && !self.lineage.has_written(&launch.requested)
+                && launch.script.is_none();
+        is_system.then_some(&launch.requested)
+    }
+
+    fn is_placed_by_job(&self, launch: &Launch, start: &Start) -> bool {
+        let is_late = |file: &File| {
+            self.lineage.has_written(&file.path) || file.changed.is_some_and(|changed| changed >= start.time)
+        };
+        is_late(launch.program()) || is_late(&launch.executable)
     }
 
     /// What the policy's `run` list says: to what the step itself launches, and, for `deny`, to
@@ -534,17 +575,9 @@ impl Engine {
         let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
         let rules = self.rules(&process.step.clone(), process.agent.clone());
         let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
-        let is_late = |file: &File| {
-            self.lineage.has_written(&file.path) || file.changed.is_some_and(|changed| changed >= start.time)
-        };
         let program = launch.program();
-        let placed_by_job = is_late(program) || is_late(&launch.executable);
-        // /usr/bin/cc is a name the system gave to the compiler behind it; a link elsewhere is not.
-        let is_system =
-            ["/usr/", "/bin/", "/sbin/", "/opt/"].iter().any(|folder| launch.requested.starts_with(folder))
-                && !self.lineage.has_written(&launch.requested)
-                && launch.script.is_none();
-        let aliases = if is_system { std::slice::from_ref(&launch.requested) } else { &[] };
+        let placed_by_job = self.is_placed_by_job(launch, start);
+        let aliases = self.system_name(launch).map_or(&[][..], std::slice::from_ref);
         let sha256 = self.digest(program);
         let program = Program {
             path: &program.path,
@@ -667,7 +700,11 @@ impl Engine {
         let context = self.context(start);
         let effect = Effect::Write { path: path.clone(), store };
         let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
-        self.act(sequence, event, &effect, &explanation, &ruling);
+        if !self.act(sequence, event, &effect, &explanation, &ruling)
+            && let Some(process) = self.lineage.get(event.actor)
+        {
+            self.steps.entry(process.step.clone()).or_default().needs.writes(path, &start.job);
+        }
     }
 
     /// The package client or other tool that this process is, if it chooses its hosts itself.
@@ -707,9 +744,13 @@ impl Engine {
         let context = self.context(start);
         let effect = Effect::Connect { object: object.clone(), address: to, transport };
         let explanation = self.explain(event.actor, &effect, &names, &ruling, &context);
-        self.act(sequence, event, &effect, &explanation, &ruling);
+        let is_found = self.act(sequence, event, &effect, &explanation, &ruling);
         self.lineage.contacted(event.actor);
+        let group = self.package_group(event.actor, &object);
         let tally = self.steps.entry(step).or_default();
+        if !is_found {
+            tally.needs.connects(&object, to, transport, group, &program);
+        }
         tally.destinations.insert((object.clone(), program), explanation.reason().map(ToOwned::to_owned));
         if explanation.reason().is_some() {
             // What the step itself called vouches for later processes of the tool; a recipe's call doesn't.
@@ -732,6 +773,17 @@ impl Engine {
                 is_casual: false,
             });
         }
+    }
+
+    /// The package group that stands for this destination: its client chose it, or is set up to use it.
+    fn package_group(&self, actor: ProcessKey, object: &str) -> Option<&'static str> {
+        let group = ["node", "python", "rust", "debian"].into_iter().find(|group| {
+            let tool = self.lineage.get(actor).and_then(|process| process.tool).and_then(commands::by_id);
+            tool.is_some_and(|tool| tool.group.as_deref() == Some(group))
+        })?;
+        let host = object.rsplit_once(':').map_or(object, |(host, _)| host);
+        let is_set_up = self.registries.get(group).is_some_and(|hosts| hosts.contains(host));
+        (is_set_up || self.choosing(actor).is_some()).then_some(group)
     }
 
     fn context<'a>(&'a self, start: &'a Start) -> Context<'a> {
@@ -782,7 +834,7 @@ impl Engine {
         rules
     }
 
-    /// Puts one act before the policy's ruling and every rule.
+    /// Puts one act before the policy's ruling and every rule; true when one of them has found something.
     fn act(
         &mut self,
         sequence: u64,
@@ -790,8 +842,8 @@ impl Engine {
         effect: &Effect,
         explanation: &Explanation,
         ruling: &Ruling,
-    ) {
-        let Some(process) = self.lineage.get(event.actor) else { return };
+    ) -> bool {
+        let Some(process) = self.lineage.get(event.actor) else { return false };
         let act = Act { sequence, time: event.time, process, lineage: &self.lineage, effect, explanation };
         let mut hits: Vec<Hit> =
             detections::all().iter().flat_map(|detection| (detection.check)(&act)).collect();
@@ -808,7 +860,8 @@ impl Engine {
             _ => process,
         };
         hits.extend(policy_hit(ruling, process, &doer.name, object, verb, rule));
-        if !hits.is_empty() {
+        let is_found = !hits.is_empty();
+        if is_found {
             let declared = match ruling {
                 Ruling::Denied(rule) | Ruling::Unlisted(Some(rule)) => {
                     Some(format!("`{}` ({})", rule.text, rule.location))
@@ -820,6 +873,7 @@ impl Engine {
             };
             self.record(sequence, event.time, hits, declared.as_deref());
         }
+        is_found
     }
 
     /// Puts hits into their groups: one finding per rule, step, program and object.
@@ -931,6 +985,7 @@ fn newcomer(key: ProcessKey, step: StepKey, standing: Standing, time: Timestamp,
         launched: false,
         has_contacted: false,
         judged: false,
+        is_needed: false,
         ended: false,
     }
 }

@@ -1,5 +1,6 @@
 //! One thing worth telling a person, with the events that show it; and the report of a run.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::event::{Plane, ProcessKey, Reach, Timestamp};
@@ -294,6 +295,21 @@ pub struct StepReport {
     pub destinations: Vec<Destination>,
     /// False when nothing was declared, so that nothing could be compared.
     pub compared: bool,
+    /// What a policy would have to allow.
+    pub needs: Needs,
+}
+
+/// What a step did and no rule objects to, as items of a policy's lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Of `network`, with whom they are for: `node` → `npm: packages.example`.
+    pub network: BTreeMap<String, BTreeSet<String>>,
+    /// Of `files`: `write ./**`.
+    pub writes: BTreeSet<String>,
+    /// Of `run`.
+    pub runs: BTreeSet<String>,
+    /// There was more than is kept.
+    pub is_cut: bool,
 }
 
 /// One destination of one step.

@@ -32,7 +32,7 @@ pub enum Standing {
 
 /// One process.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts about one process")]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one process")]
 pub struct Process {
     pub key: ProcessKey,
     pub parent: Option<ProcessKey>,
@@ -61,6 +61,8 @@ pub struct Process {
     pub has_contacted: bool,
     /// The policy's `run` list has had its say here or above.
     pub judged: bool,
+    /// A `run` list would have to name it, or has named one above it.
+    pub is_needed: bool,
     pub ended: bool,
 }
 

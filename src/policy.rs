@@ -6,6 +6,7 @@
 
 mod groups;
 mod hosts;
+mod learn;
 mod lock;
 mod parse;
 mod paths;
@@ -28,6 +29,7 @@ use crate::event::{Timestamp, Transport};
 use crate::finding::FailOn;
 use crate::job::{Location, StepKey};
 
+pub use learn::learn;
 pub use problem::{PolicyError, Problem};
 pub use rules::Rules;
 pub use warnings::Warning;

@@ -126,6 +126,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
         Command::Finish { session, report_dir } => sidecar::finish(session.as_deref(), report_dir.as_deref()),
         Command::Replay(replay) => self::replay(&replay),
         Command::Policy(PolicyCommand::Check { file }) => check(&file),
+        Command::Policy(PolicyCommand::Learn { recordings }) => learn(&recordings),
         Command::Rules { id } => rules(id.as_deref()),
         Command::Doctor => Ok(doctor()),
     }
@@ -165,8 +166,33 @@ fn check(file: &Path) -> Result<u8, Error> {
     for warning in policy.warnings() {
         print(&format!("warning: {}: {}\n", warning.location, warning.message));
     }
-    print(&format!("{}: no errors, {} warnings\n", file.display(), policy.warnings().len()));
+    print(&format!("{}: no errors, {}\n", file.display(), counted(policy.warnings().len(), "warning")));
     Ok(0)
+}
+
+/// `1 warning`, `2 warnings`.
+fn counted(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Judges each recording without a policy and prints what a policy would have to allow.
+fn learn(recordings: &[PathBuf]) -> Result<u8, Error> {
+    let reports = recordings
+        .iter()
+        .map(|path| {
+            let path = recording(path);
+            let file = File::open(&path).map_err(|source| Error::Recording { path: path.clone(), source })?;
+            judge(BufReader::new(file), Policy::absent(), None)
+                .map_err(|source| Error::Evidence { path, source })
+        })
+        .collect::<Result<Vec<Report>, Error>>()?;
+    print(&crate::policy::learn(&reports.iter().collect::<Vec<_>>()));
+    Ok(0)
+}
+
+/// The recording that is meant: a file, or the one of a report directory.
+fn recording(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("evidence.jsonl") } else { path.to_owned() }
 }
 
 /// A package group means the client's own hosts; without the client it would mean nothing.
@@ -419,11 +445,7 @@ pub(crate) fn show(report: &Report, report_dir: Option<&Path>) {
 // --- replay -----------------------------------------------------------------------------------
 
 fn replay(replay: &Replay) -> Result<u8, Error> {
-    let path = if replay.recording.is_dir() {
-        replay.recording.join("evidence.jsonl")
-    } else {
-        replay.recording.clone()
-    };
+    let path = recording(&replay.recording);
     let policy = match &replay.judging.policy {
         Some(file) => load_policy(file)?,
         None => match path.with_file_name("policy.lock.yml") {

@@ -238,3 +238,22 @@ fn an_empty_or_foreign_recording_is_refused() {
     let other = lines[0].replace("edamame-guard/evidence/v1", "edamame-guard/evidence/v9");
     assert!(said(&other).contains("does not open with"), "{}", said(&other));
 }
+
+/// A policy that was learned from a recording explains it: what still fails is what was left out.
+#[test]
+fn a_policy_learned_from_a_recording_explains_it() {
+    for folder in folders() {
+        let recording = fs::read(folder.join("evidence.jsonl")).expect("a recording");
+        let report = judge(&recording[..], Policy::absent(), None).expect("a whole recording");
+        let learned = edamame_guard::policy::learn(&[&report]);
+        assert_eq!(learned, edamame_guard::policy::learn(&[&report]), "the same text every time");
+        let policy =
+            Policy::parse(&learned, "learned.yml").unwrap_or_else(|error| panic!("{error}\n{learned}"));
+        let again = judge(&recording[..], policy, None).expect("a whole recording");
+        let is_known = |finding: &Finding| {
+            report.findings.iter().any(|known| known.rule == finding.rule && known.object == finding.object)
+        };
+        let new: Vec<&Finding> = again.findings.iter().filter(|finding| !is_known(finding)).collect();
+        assert!(new.is_empty(), "{}: {new:#?}\n{learned}", folder.display());
+    }
+}

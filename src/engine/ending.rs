@@ -12,10 +12,14 @@ use crate::finding::{
 };
 use crate::intent::basename;
 use crate::job::{Job, StepKey};
-use crate::policy::{Exception, Policy};
+use crate::policy::{self, Exception, Policy};
 
 /// More objects than this of one rule, step and program become one finding.
 const FOLD: usize = 20;
+
+/// Opens the policy that a run without one ends with.
+const FIRST_RUN: &str =
+    "No policy yet: each step was compared with its own text. A policy from this run, to start with:";
 
 impl Engine {
     /// Ends the run: folds, weighs, and says what could not be seen.
@@ -57,9 +61,6 @@ impl Engine {
         };
         let steps = self.step_reports(&start);
         let mut notices = Vec::new();
-        if self.policy.is_absent() {
-            notices.push("No policy: each step was compared with its own text.".to_owned());
-        }
         notices.extend(steps.iter().filter(|step| !step.compared).map(|step| {
             format!(
                 "Nothing was declared for step {}; compared: nothing. Attack rules still apply.",
@@ -73,7 +74,10 @@ impl Engine {
             notices
                 .push(format!("{unreadable} parts of the text of step {step} could not be read as shell."));
         }
-        Report {
+        // A run under attack, or one that was not seen, is nothing to start from.
+        let is_first_run =
+            self.policy.is_absent() && coverage.state != CoverageState::Blind && verdict != Verdict::Attack;
+        let mut report = Report {
             verdict,
             exit: ExitView {
                 guard,
@@ -91,7 +95,14 @@ impl Engine {
             started: start.time,
             ended: end.as_ref().map_or(self.last, |end| end.time),
             job: start.job,
+        };
+        if is_first_run {
+            let learned = policy::learn(&[&report]);
+            report.notices.insert(0, format!("{FIRST_RUN}\n{learned}"));
+        } else if report.policy.is_none() {
+            report.notices.insert(0, "No policy: each step was compared with its own text.".to_owned());
         }
+        report
     }
 
     fn step_reports(&self, start: &Start) -> Vec<StepReport> {
@@ -116,6 +127,7 @@ impl Engine {
                             explained: explained.clone(),
                         })
                         .collect(),
+                    needs: tally.map(|tally| tally.needs.clone()).unwrap_or_default(),
                     compared: self.intent.of(&key).is_some_and(divergence::is_comparable),
                     key,
                 }
@@ -359,7 +371,7 @@ fn fingerprint(finding: &Finding, job: &Job) -> String {
 }
 
 /// Whether a path component looks like `tmp.a8Xk2LqPz1`: made up for one run.
-fn is_made_up(part: &str) -> bool {
+pub(super) fn is_made_up(part: &str) -> bool {
     let random = part.rsplit(['.', '-', '_']).next().unwrap_or(part);
     let digits = random.bytes().filter(u8::is_ascii_digit).count();
     let upper = random.bytes().filter(u8::is_ascii_uppercase).count();

@@ -82,7 +82,7 @@ fn block(text: &str) -> String {
 }
 
 /// A double-quoted scalar; whatever is not printable ASCII is escaped.
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for letter in text.chars() {
         match letter {

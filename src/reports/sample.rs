@@ -4,7 +4,7 @@ use crate::detections::Detection;
 use crate::event::{ProcessKey, Reach, Timestamp};
 use crate::finding::{
     Confidence, Counts, Coverage, CoverageState, Destination, Disposition, ExitView, FailOn, Finding, Kind,
-    ProcessView, Report, RuleId, Severity, StepReport, Suppressed, Technique, Verdict,
+    Needs, ProcessView, Report, RuleId, Severity, StepReport, Suppressed, Technique, Verdict,
 };
 use crate::job::{Job, Location, Provider, Step, StepKey};
 
@@ -217,6 +217,7 @@ pub fn step(key: &str, declared: &str) -> StepReport {
         processes: 7,
         destinations: Vec::new(),
         compared: true,
+        needs: Needs::default(),
     }
 }
 

@@ -274,12 +274,14 @@ impl Page {
         }
     }
 
-    /// The first line is said; what follows it is something to paste.
+    /// The first line is said; what follows it is something to paste, and stands in the summary.
     fn notice(&mut self, notice: &str) {
-        let (first, rest) = notice.trim().split_once('\n').unwrap_or((notice, ""));
-        self.row("notice", &text::short(first, 1000));
-        if !rest.trim().is_empty() {
-            self.verbatim(rest, 8000);
+        match notice.trim().split_once('\n') {
+            None => self.row("notice", &text::short(notice, 1000)),
+            Some((first, _)) => {
+                let first = text::short(first.trim_end_matches(':'), 1000);
+                self.row("notice", &format!("{first}: see summary.md"));
+            }
         }
     }
 
