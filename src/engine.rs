@@ -6,6 +6,7 @@
 mod ending;
 mod needs;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -168,6 +169,15 @@ type Kin = (&'static str, StepKey, Option<Arc<str>>, String);
 struct Group {
     finding: Finding,
     last_sequence: u64,
+}
+
+/// How a launch counts for the policy's `run` list.
+#[derive(Clone, Copy, Debug)]
+struct RunReach {
+    /// It needs no entry: what it starts is judged.
+    is_transparent: bool,
+    /// An entry that names it speaks for what it starts as well.
+    covers_below: bool,
 }
 
 /// Which names stood for an address, newest last. Bounded: a resolver under attack answers a lot.
@@ -489,6 +499,11 @@ impl Engine {
                     .arguments
                     .iter()
                     .any(|word| matches!(word.as_str(), "run" | "run-script" | "test")));
+        let reach = RunReach {
+            is_transparent,
+            // A script that an entry names speaks for what it starts; the bare shell does not.
+            covers_below: !is_transparent || (launch.script.is_some() && placement.tool != Some("npm")),
+        };
         let name = identity.name(launch);
         let sha256 = self.digest(&launch.executable);
         let agent = self.agents.remove(&event.actor);
@@ -511,7 +526,7 @@ impl Engine {
             }
         }
         let program = launch.program().path.clone();
-        let ruling = self.judge_launch(event.actor, launch, is_transparent, start);
+        let ruling = self.judge_launch(event.actor, launch, reach, start);
         let effect = Effect::Launch { program: program.clone() };
         let mut explanation = if placement.effect {
             Explanation::Undeclared { nearest: process.command.as_deref().map(ToOwned::to_owned) }
@@ -565,13 +580,7 @@ impl Engine {
 
     /// What the policy's `run` list says: to what the step itself launches, and, for `deny`, to
     /// everything below it too.
-    fn judge_launch(
-        &mut self,
-        actor: ProcessKey,
-        launch: &Launch,
-        is_transparent: bool,
-        start: &Start,
-    ) -> Ruling {
+    fn judge_launch(&mut self, actor: ProcessKey, launch: &Launch, reach: RunReach, start: &Start) -> Ruling {
         let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
         let rules = self.rules(&process.step.clone(), process.agent.clone());
         let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
@@ -593,12 +602,15 @@ impl Engine {
             return Ruling::Unrestricted;
         }
         let ruling = rules.run(&program);
-        if matches!(ruling, Ruling::Unlisted(_)) && is_transparent {
+        if matches!(ruling, Ruling::Unlisted(_)) && reach.is_transparent {
             return Ruling::Unrestricted;
         }
-        if !matches!(ruling, Ruling::Unrestricted)
-            && let Some(process) = self.lineage.get_mut(actor)
-        {
+        let speaks_below = match ruling {
+            Ruling::Allowed(_) => reach.covers_below,
+            Ruling::Unlisted(_) | Ruling::Denied(_) => true,
+            Ruling::Unrestricted => false,
+        };
+        if speaks_below && let Some(process) = self.lineage.get_mut(actor) {
             process.judged = true;
         }
         ruling
@@ -715,7 +727,11 @@ impl Engine {
     fn judge_file(&mut self, actor: ProcessKey, verb: Verb, path: &str) -> Ruling {
         let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
         let (step, agent) = (process.step.clone(), process.agent.clone());
-        self.rules(&step, agent).file(verb, path)
+        // Its own entries of /proc need no rule; only here it is known whose they are.
+        let rest = path.strip_prefix("/proc/").and_then(|rest| rest.strip_prefix(&actor.pid.to_string()));
+        let own = rest.filter(|rest| rest.is_empty() || rest.starts_with('/'));
+        let path = own.map_or(Cow::Borrowed(path), |rest| Cow::Owned(format!("/proc/self{rest}")));
+        self.rules(&step, agent).file(verb, &path)
     }
 
     fn connect(&mut self, sequence: u64, event: &Event, to: SocketAddr, transport: Transport, start: &Start) {

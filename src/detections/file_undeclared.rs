@@ -165,6 +165,27 @@ mod tests {
     }
 
     #[test]
+    fn a_list_of_reads_needs_no_entry_for_what_every_program_reads() {
+        let policy = "version: 1\ndefaults:\n  files:\n    allow: [\"read ./**\", \"write ./out/**\"]\n";
+        let trace = "1 > 2 launch /usr/bin/make make
+             2 read /etc/ld.so.cache
+             2 read /usr/lib/x86_64-linux-gnu/libc.so.6
+             2 read /proc/2/status
+             2 read /proc/meminfo
+             2 create /w/out
+             2 create /w/out/a
+             2 read /w/src/b";
+        assert_eq!(findings("make\n", policy, trace), [""; 0]);
+        let trace = "1 > 2 launch /usr/bin/make make
+             2 read /proc/1/status
+             2 read /srv/data";
+        assert_eq!(
+            findings("make\n", policy, trace),
+            ["file-undeclared policy low /proc/1/status", "file-undeclared policy low /srv/data"]
+        );
+    }
+
+    #[test]
     fn a_storm_over_new_files_is_one_finding_with_its_count() {
         let mut trace =
             "1 > 2 launch /usr/bin/node node /usr/bin/npm ci\n2 > 3 launch /usr/bin/node node x.js\n"

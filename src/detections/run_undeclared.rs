@@ -95,6 +95,31 @@ mod tests {
     }
 
     #[test]
+    fn a_launcher_that_is_listed_excuses_nothing_below_it() {
+        let text = "sh -c 'nmap x'\nmake all\nnpm run scan\nenv nmap x\n./tools/deploy\n";
+        let trace = "1 > 2 launch /usr/bin/dash sh -c x
+             2 > 3 launch /usr/bin/nmap nmap x
+             1 > 4 launch /usr/bin/make make all
+             4 > 5 launch /usr/bin/ncat ncat x
+             1 > 6 launch /usr/bin/node node /usr/bin/npm run scan
+             6 > 7 launch /usr/bin/dash sh -c x
+             7 > 8 launch /usr/bin/socat socat x
+             1 > 9 launch /usr/bin/env env telnet x
+             9 launch /usr/bin/telnet telnet x
+             1 > 10 launch /usr/bin/git git fetch
+             10 > 11 launch /usr/bin/ssh ssh x";
+        let unlisted = ["ncat", "nmap", "socat", "telnet"]
+            .map(|name| format!("!run-undeclared policy medium /usr/bin/{name}"));
+        let policy = "version: 1\ndefaults: {run: {allow: [sh, bash, make, npm, node, env, git]}}\n";
+        assert_eq!(findings(text, policy, trace), unlisted);
+        // The same when nothing but git is listed, and nothing when what they start is.
+        let policy = "version: 1\ndefaults: {run: {allow: [git]}}\n";
+        assert_eq!(findings(text, policy, trace), unlisted);
+        let policy = "version: 1\ndefaults: {run: {allow: [git, ncat, nmap, socat, telnet]}}\n";
+        assert_eq!(findings(text, policy, trace), [""; 0]);
+    }
+
+    #[test]
     fn the_policy_sees_through_launchers_and_denies_everywhere() {
         let policy = "version: 1\ndefaults:\n  run: {allow: [npm, node, make], deny: [docker]}\n";
         let trace = "1 > 2 launch /usr/bin/node node /usr/bin/npm ci

@@ -78,6 +78,8 @@ fn glob(text: &str) -> GlobBuilder<'_> {
 pub(super) enum Reach {
     /// Just what matches.
     Exact,
+    /// Also the folder of `folder/**`: who may fill it may make it. For allows of writing.
+    Filling,
     /// What matches, and everything below it: for denies of reading.
     Below,
     /// Also the folder of `folder/**`: who renames or deletes it changes all that is in it.
@@ -103,7 +105,7 @@ impl PathSet {
         for (owner, path) in globs {
             let expanded = match path.expand(places) {
                 Some(expanded) => expanded,
-                None if reach == Reach::Exact => continue,
+                None if matches!(reach, Reach::Exact | Reach::Filling) => continue,
                 None => path.anywhere(),
             };
             for pattern in spread(&expanded, reach) {
@@ -148,10 +150,14 @@ fn spread(expanded: &str, reach: Reach) -> Vec<String> {
         None if expanded == "/" => vec!["/".to_owned(), "/**".to_owned()],
         None => vec![expanded.to_owned()],
     };
-    if reach != Reach::Exact && folder.is_none() && !expanded.ends_with("/**") && expanded != "/" {
+    if matches!(reach, Reach::Below | Reach::Around)
+        && folder.is_none()
+        && !expanded.ends_with("/**")
+        && expanded != "/"
+    {
         patterns.push(format!("{expanded}/**"));
     }
-    if reach == Reach::Around
+    if matches!(reach, Reach::Filling | Reach::Around)
         && let Some(folder) = expanded.strip_suffix("/**").filter(|rest| !rest.is_empty() && *rest != "**")
     {
         patterns.push(folder.to_owned());
@@ -213,6 +219,76 @@ pub(super) fn is_always_allowed(path: &str) -> bool {
         || (path.starts_with("/memfd:") && path.ends_with(" (deleted)") && path.matches('/').count() == 1)
 }
 
+/// What every program reads to start and to find its way: installed software, the configuration of
+/// the loader and the C library, and the kernel's plain facts about the machine. None of it is a secret.
+pub(super) fn is_systems_own(path: &str) -> bool {
+    const FOLDERS: &[&str] = &[
+        "/usr",
+        "/bin",
+        "/sbin",
+        "/lib",
+        "/lib32",
+        "/lib64",
+        "/libx32",
+        "/etc/alternatives",
+        "/etc/ca-certificates",
+        "/etc/ld.so.conf.d",
+        "/etc/pki/ca-trust",
+        "/etc/pki/tls/certs",
+        "/etc/ssl/certs",
+        "/etc/terminfo",
+        "/proc/sys",
+        "/sys/devices/system",
+        "/sys/fs/cgroup",
+        "/sys/kernel/mm",
+    ];
+    const FILES: &[&str] = &[
+        "/etc/bash.bashrc",
+        "/etc/ca-certificates.conf",
+        "/etc/debian_version",
+        "/etc/gai.conf",
+        "/etc/group",
+        "/etc/host.conf",
+        "/etc/hostname",
+        "/etc/hosts",
+        "/etc/inputrc",
+        "/etc/ld.so.cache",
+        "/etc/ld.so.conf",
+        "/etc/ld.so.preload",
+        "/etc/locale.alias",
+        "/etc/locale.conf",
+        "/etc/localtime",
+        "/etc/magic",
+        "/etc/mime.types",
+        "/etc/nsswitch.conf",
+        "/etc/os-release",
+        "/etc/passwd",
+        "/etc/profile",
+        "/etc/protocols",
+        "/etc/resolv.conf",
+        "/etc/services",
+        "/etc/shells",
+        "/etc/ssl/openssl.cnf",
+        "/etc/timezone",
+        "/proc/cgroups",
+        "/proc/cpuinfo",
+        "/proc/devices",
+        "/proc/diskstats",
+        "/proc/filesystems",
+        "/proc/loadavg",
+        "/proc/meminfo",
+        "/proc/stat",
+        "/proc/swaps",
+        "/proc/uptime",
+        "/proc/version",
+        "/proc/vmstat",
+    ];
+    FILES.contains(&path)
+        || FOLDERS.iter().any(|folder| {
+            path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -261,6 +337,9 @@ mod tests {
         assert!(matches("~/.ssh", Reach::Below, "/home/r[x]/.ssh"));
         assert!(!matches("~/.ssh/**", Reach::Below, "/home/r[x]/.ssh"));
         assert!(matches("~/.ssh/**", Reach::Around, "/home/r[x]/.ssh"));
+        assert!(matches("~/.npm/**", Reach::Filling, "/home/r[x]/.npm"));
+        assert!(!matches("~/.npm", Reach::Filling, "/home/r[x]/.npm/a"));
+        assert!(!matches("~/.npm/**", Reach::Filling, "/home/r[x]"));
         assert!(!matches("~/.ssh/**", Reach::Around, "/home/r[x]"));
     }
 
@@ -316,6 +395,23 @@ mod tests {
             ("/memfd:x/y (deleted)", false),
         ] {
             assert_eq!(is_always_allowed(path), expected, "{path}");
+        }
+        for (path, expected) in [
+            ("/usr/lib/x86_64-linux-gnu/libc.so.6", true),
+            ("/lib64/ld-linux-x86-64.so.2", true),
+            ("/etc/ld.so.cache", true),
+            ("/etc/ssl/certs/ca-certificates.crt", true),
+            ("/proc/meminfo", true),
+            ("/proc/sys/vm/overcommit_memory", true),
+            ("/etc/shadow", false),
+            ("/etc/ssl/private/key.pem", false),
+            ("/etc/ssh/ssh_host_ed25519_key", false),
+            ("/usrlocal", false),
+            ("/proc/1/status", false),
+            ("/proc/kcore", false),
+            ("/opt/app/secret", false),
+        ] {
+            assert_eq!(is_systems_own(path), expected, "{path}");
         }
         assert_eq!(normal("/a/./b//c/../d/"), "/a/b/d");
         assert_eq!(normal("/../.."), "/");

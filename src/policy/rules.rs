@@ -299,7 +299,7 @@ impl Rules {
         if let Some(reference) = self.layers.iter().find_map(|layer| layer.paths(verb).denied(&path)) {
             return Ruling::Denied(reference.clone());
         }
-        if paths::is_always_allowed(&path) {
+        if paths::is_always_allowed(&path) || (verb == Verb::Read && paths::is_systems_own(&path)) {
             return Ruling::Unrestricted;
         }
         let mut ruling = Ruling::Unrestricted;
@@ -445,12 +445,15 @@ impl Paths {
                 except_globs.extend(entry.except.iter().map(|glob| (index, glob)));
             }
         }
-        let reach = if verb == Verb::Write { Reach::Around } else { Reach::Below };
+        let (allowing, denying) = match verb {
+            Verb::Read => (Reach::Exact, Reach::Below),
+            Verb::Write => (Reach::Filling, Reach::Around),
+        };
         Self {
-            allow: merged.list.is_some().then(|| PathSet::new(allow_globs.into_iter(), Reach::Exact, places)),
+            allow: merged.list.is_some().then(|| PathSet::new(allow_globs.into_iter(), allowing, places)),
             allow_refs,
             list: merged.list.unwrap_or_else(|| no_list(parts.owner)),
-            deny: PathSet::new(deny_globs.into_iter(), reach, places),
+            deny: PathSet::new(deny_globs.into_iter(), denying, places),
             deny_refs,
             deny_except: PathSet::new(except_globs.into_iter(), Reach::Exact, places),
         }
