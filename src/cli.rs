@@ -110,6 +110,8 @@ pub struct Judging {
 pub enum PolicyCommand {
     /// Check a policy file: every problem with its line, every warning
     Check { file: PathBuf },
+    /// Print the JSON Schema of a policy file, for editors
+    Schema,
     /// Print a policy that explains recorded runs: to read, shorten and keep
     Learn {
         /// evidence.jsonl, or a report directory

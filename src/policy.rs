@@ -13,6 +13,7 @@ mod paths;
 mod problem;
 mod programs;
 mod rules;
+mod schema;
 mod warnings;
 mod wild;
 mod yaml;
@@ -32,6 +33,7 @@ use crate::job::{Location, StepKey};
 pub use learn::learn;
 pub use problem::{PolicyError, Problem};
 pub use rules::Rules;
+pub use schema::schema;
 pub use warnings::Warning;
 
 use groups::{Group, GroupKind};

@@ -126,6 +126,10 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
         Command::Finish { session, report_dir } => sidecar::finish(session.as_deref(), report_dir.as_deref()),
         Command::Replay(replay) => self::replay(&replay),
         Command::Policy(PolicyCommand::Check { file }) => check(&file),
+        Command::Policy(PolicyCommand::Schema) => {
+            print(&crate::policy::schema());
+            Ok(0)
+        }
         Command::Policy(PolicyCommand::Learn { recordings }) => learn(&recordings),
         Command::Rules { id } => rules(id.as_deref()),
         Command::Doctor => Ok(doctor()),

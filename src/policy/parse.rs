@@ -11,6 +11,7 @@ use super::paths::PathGlob;
 use super::problem::{Complaint, PolicyError, Problems, nearest, shown};
 use super::programs::RunRule;
 use super::rules::{Allow, Block, Entry, FileItem, Lists, NetworkItem};
+use super::schema;
 use super::yaml::{self, Field, Node, Value};
 use super::{Exception, Mode, Policy, Source, Verb, lock};
 
@@ -19,7 +20,7 @@ const SIZE_LIMIT: usize = 256 * 1024;
 /// A lock holds a policy, at worst fully escaped, and its groups.
 const LOCK_SIZE_LIMIT: usize = 4 * 1024 * 1024;
 
-const RULES: &[&str] = &[
+pub(super) const RULES: &[&str] = &[
     "proc-memory-read",
     "env-harvest",
     "cred-file-access",
@@ -108,10 +109,8 @@ fn policy(
     origin: &str,
     pinned: BTreeMap<String, Group>,
 ) -> Result<Policy, PolicyError> {
-    const KEYS: &[&str] =
-        &["version", "mode", "fail-on", "intent", "defaults", "steps", "agents", "secrets", "except"];
     let mut reader = Reader { origin, problems: Problems::default(), pinned, used: BTreeMap::new() };
-    let fields = yaml::fields(tree, "the policy", KEYS, &mut reader.problems);
+    let fields = yaml::fields(tree, "the policy", &schema::names(schema::POLICY), &mut reader.problems);
     let mut policy = Policy::absent();
     match fields.get("version").map(|field| field.value) {
         None if matches!(tree.value, Value::Map(_)) => reader.problems.place(
@@ -130,13 +129,12 @@ fn policy(
             "block" => Ok(Mode::Block),
             "enforce" => Err(Some("block")),
             "log" | "analyze" => Err(Some("audit")),
-            other => Err(nearest(other, ["audit", "block"].into_iter())),
+            other => Err(nearest(other, schema::MODES.iter().copied())),
         });
     }
     if let Some(field) = fields.get("fail-on") {
-        const WORDS: [&str; 5] = ["none", "low", "medium", "high", "critical"];
         policy.fail_on = reader.word(field, "fail-on", |word| {
-            word.parse::<FailOn>().map_err(|_| nearest(word, WORDS.into_iter()))
+            word.parse::<FailOn>().map_err(|_| nearest(word, schema::FAIL_ON.iter().copied()))
         });
     }
     if let Some(field) = fields.get("intent") {
@@ -153,14 +151,14 @@ fn policy(
         for (key, field) in yaml::entries(field.value, "`steps`", &mut reader.problems) {
             reader.step_key(key, field.key);
             let name = format!("steps.\"{}\"", shown(key));
-            policy.steps.push((key.to_owned(), reader.block(field, name, &["inherit", "task"])));
+            policy.steps.push((key.to_owned(), reader.block(field, name, schema::STEP)));
         }
     }
     if let Some(field) = fields.get("agents") {
         for (id, field) in yaml::entries(field.value, "`agents`", &mut reader.problems) {
             reader.identifier(id, field.key, "`agents`");
             let name = format!("agents.{}", shown(id));
-            policy.agents.push((id.to_owned(), reader.block(field, name, &["inherit", "task"])));
+            policy.agents.push((id.to_owned(), reader.block(field, name, schema::STEP)));
         }
     }
     if let Some(field) = fields.get("secrets") {
@@ -261,9 +259,9 @@ impl Reader<'_> {
         }
     }
 
-    fn block(&mut self, field: Field<'_>, name: String, extra: &[&str]) -> Block {
+    fn block(&mut self, field: Field<'_>, name: String, extra: &[schema::Key]) -> Block {
         let what = format!("`{name}`");
-        let known: Vec<&str> = extra.iter().copied().chain(["network", "files", "run", "posture"]).collect();
+        let known = [schema::names(extra), schema::names(schema::BLOCK)].concat();
         let fields = yaml::fields(field.value, &what, &known, &mut self.problems);
         let mut block = Block { name, location: Some(self.location(field.key)), ..Block::default() };
         if let Some(field) = fields.get("inherit") {
@@ -285,16 +283,17 @@ impl Reader<'_> {
             }
         }
         if let Some(field) = fields.get("network") {
-            block.network = self.lists(*field, "network", Self::network_item);
+            block.network = self.lists(*field, "network", schema::NETWORK, Self::network_item);
         }
         if let Some(field) = fields.get("files") {
-            block.files = self.lists(*field, "files", Self::file_entry);
+            block.files = self.lists(*field, "files", schema::FILES, Self::file_entry);
         }
         if let Some(field) = fields.get("run") {
-            block.run = self.lists(*field, "run", |_, text| RunRule::parse(text));
+            block.run = self.lists(*field, "run", schema::RUN, |_, text| RunRule::parse(text));
         }
         if let Some(field) = fields.get("posture") {
-            let fields = yaml::fields(field.value, "`posture`", &["allow", "require"], &mut self.problems);
+            let fields =
+                yaml::fields(field.value, "`posture`", &schema::names(schema::POSTURE), &mut self.problems);
             for (key, list) in [("allow", &mut block.posture_allow), ("require", &mut block.posture_require)]
             {
                 let Some(field) = fields.get(key) else { continue };
@@ -315,11 +314,12 @@ impl Reader<'_> {
         &mut self,
         field: Field<'_>,
         plane: &str,
+        keys: &[schema::Key],
         item: impl Fn(&mut Self, &str) -> Result<T, Complaint>,
     ) -> Lists<T> {
         let what = format!("`{plane}`");
         let mut lists = Lists::default();
-        let fields = yaml::fields(field.value, &what, &["allow", "deny"], &mut self.problems);
+        let fields = yaml::fields(field.value, &what, &schema::names(keys), &mut self.problems);
         if let Some(field) = fields.get("allow") {
             if field.value.text() == Some("any") {
                 lists.allow = Allow::Any(self.location(field.key));
@@ -381,7 +381,8 @@ impl Reader<'_> {
         let (node, text) = match &node.value {
             Value::Text(text) => (node, text.as_str()),
             Value::Map(_) if may_except => {
-                let fields = yaml::fields(node, "this deny", &["match", "except"], &mut self.problems);
+                let fields =
+                    yaml::fields(node, "this deny", &schema::names(schema::FILE_DENY), &mut self.problems);
                 if let Some(field) = fields.get("except") {
                     for (glob, node) in text_list(field.value, "`except`", &mut self.problems) {
                         match PathGlob::parse(glob) {
@@ -460,12 +461,8 @@ impl Reader<'_> {
     }
 
     fn exception(&mut self, node: &Node) -> Option<Exception> {
-        let fields = yaml::fields(
-            node,
-            "an exception",
-            &["rule", "step", "object", "reason", "until"],
-            &mut self.problems,
-        );
+        let fields =
+            yaml::fields(node, "an exception", &schema::names(schema::EXCEPTION), &mut self.problems);
         if !matches!(node.value, Value::Map(_)) {
             return None;
         }
