@@ -1,4 +1,4 @@
-//! The pure heart: takes [`Input`]s one by one and ends in a [`Report`].
+//! The pure heart: takes [`Input`]s one by one and ends in a [`Report`](crate::finding::Report).
 //!
 //! No clock, file, socket, environment or thread: time arrives in the input. A live job and a
 //! recorded one take the same path, so the same recording always gives the same report.

@@ -23,7 +23,7 @@ pub fn line(text: &str) -> String {
     line
 }
 
-/// Like [`line`], but keeps line breaks and indentation: for YAML to paste.
+/// Like [`line()`], but keeps line breaks and indentation: for YAML to paste.
 pub fn block(text: &str) -> String {
     without_commands(&printable(text))
 }
@@ -121,7 +121,7 @@ pub fn bounded(text: &str, limit: usize) -> String {
     format!("{}…", text[..end].trim_end())
 }
 
-/// [`line`] of at most `limit` characters.
+/// [`line()`] of at most `limit` characters.
 pub fn short(text: &str, limit: usize) -> String {
     bounded(&line(text), limit)
 }
