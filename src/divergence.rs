@@ -122,6 +122,7 @@ impl Identity<'_> {
         });
         let name = match by_script {
             Some(script) => basename(script),
+            None if launch.applet().is_some() => self.names.first().copied().unwrap_or_default(),
             None if !launch.requested.is_empty() => basename(&launch.requested),
             None => basename(&launch.executable.path),
         };
@@ -134,8 +135,10 @@ impl Identity<'_> {
 pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage) -> Identity<'a> {
     let mut names = Vec::new();
     let program = launch.program();
-    let executable = basename(&launch.executable.path);
-    let (mut arguments, mut script) = (launch.arguments.get(1..).unwrap_or_default(), None);
+    let applet = launch.applet();
+    let executable = applet.map_or(basename(&launch.executable.path), |(applet, _)| applet);
+    let words = applet.map_or(launch.arguments.get(1..).unwrap_or_default(), |(_, words)| words);
+    let (mut arguments, mut script) = (words, None);
     let mut is_module = false;
     // With a `#!` file the kernel puts the interpreter's words first.
     if let Some(file) = &launch.script {
@@ -166,7 +169,9 @@ pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage
     // A link in a system folder is a name the system gave: /usr/bin/cc. A link elsewhere is anybody's.
     let requested = basename(&launch.requested);
     let is_system_name = is_system_folder(&launch.requested) && !lineage.has_written(&launch.requested);
-    if !requested.is_empty() {
+    if applet.is_some() {
+        names.push(executable);
+    } else if !requested.is_empty() {
         names.push(requested);
     }
     names.push(basename(&program.path));
@@ -184,8 +189,8 @@ pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage
         }
         Some(_) if is_placed => commands::tool(executable),
         None if is_placed => {
-            let by_request =
-                (!is_interpreter(requested) && is_system_name).then(|| commands::tool(requested)).flatten();
+            let is_by_request = applet.is_none() && !is_interpreter(requested) && is_system_name;
+            let by_request = is_by_request.then(|| commands::tool(requested)).flatten();
             by_request.or_else(|| commands::tool(executable))
         }
         _ => None,
@@ -376,7 +381,8 @@ fn recipe(identity: &Identity<'_>, placement: impl Fn(Standing) -> Placement) ->
 
 /// Whether this image runs text that we have read: `sh -c …`, or a script the step names.
 fn is_text(launch: &Launch, identity: &Identity<'_>, step: &StepIntent) -> bool {
-    if !is_shell(basename(&launch.executable.path)) {
+    let program = launch.applet().map_or(basename(&launch.executable.path), |(applet, _)| applet);
+    if !is_shell(program) {
         return false;
     }
     match identity.script {

@@ -495,10 +495,9 @@ impl Engine {
             // A `#!` file is a program of its own, whatever shell runs it.
             || (placement.tool == Some("shells") && launch.script.is_none())
             || (placement.tool == Some("npm")
-                && identity
-                    .arguments
-                    .iter()
-                    .any(|word| matches!(word.as_str(), "run" | "run-script" | "test")));
+                && identity.tool.and_then(|tool| tool.verb(identity.arguments)).is_some_and(|verb| {
+                    matches!(verb, "run" | "run-script" | "test")
+                }));
         let reach = RunReach {
             is_transparent,
             // A script that an entry names speaks for what it starts; the bare shell does not.
@@ -586,11 +585,13 @@ impl Engine {
         let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
         let program = launch.program();
         let placed_by_job = self.is_placed_by_job(launch, start);
-        let aliases = self.system_name(launch).map_or(&[][..], std::slice::from_ref);
+        // A multi-call program is the applet that its words choose.
+        let applet = launch.applet().map(|(applet, _)| applet.to_owned());
+        let aliases: Vec<String> = self.system_name(launch).cloned().into_iter().chain(applet).collect();
         let sha256 = self.digest(program);
         let program = Program {
             path: &program.path,
-            aliases,
+            aliases: &aliases,
             arguments: &launch.arguments,
             placed_by_job,
             sha256: sha256.as_deref(),

@@ -261,6 +261,30 @@ impl Launch {
     pub fn program(&self) -> &File {
         self.script.as_ref().unwrap_or(&self.executable)
     }
+
+    /// What a multi-call program such as busybox runs, and the words behind it: the name it is called by
+    /// chooses, else its first word.
+    pub fn applet(&self) -> Option<(&str, &[String])> {
+        if self.script.is_some() || !is_multi_call(last(&self.executable.path)) {
+            return None;
+        }
+        let at = self.arguments.iter().position(|word| !is_multi_call(last(word)))?;
+        let name = last(&self.arguments[at]);
+        // A login shell is called `-sh`; any other dash is an option of busybox itself.
+        let name = if at == 0 { name.trim_start_matches('-') } else { name };
+        (!name.is_empty() && !name.starts_with('-')).then(|| (name, &self.arguments[at + 1..]))
+    }
+}
+
+/// Whether a program of this name is many programs in one file.
+pub fn is_multi_call(name: &str) -> bool {
+    ["busybox", "toybox"].iter().any(|known| {
+        name.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
+    })
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// A file as an object: where it really is, and which one it is.

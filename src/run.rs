@@ -5,18 +5,18 @@ pub mod sidecar;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IsTerminal as _, Read as _, Seek as _, Write as _};
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Cli, Command, ModeArgument, PolicyCommand, Replay, Run, SensorArgument};
 use crate::detections;
 use crate::engine::{End, Engine, Input, Settings, Start};
-use crate::event::{Timestamp, hex};
+use crate::event::Timestamp;
 use crate::evidence::{self, BadRecord, Writer};
 use crate::finding::{FailOn, Report};
 use crate::lookup::Lookup;
@@ -264,8 +264,8 @@ fn run(run: &Run) -> Result<u8, Error> {
     let directory = std::env::current_dir()
         .map_err(|source| Error::Host { what: "the working folder".to_owned(), source })?;
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let words: Vec<String> = run.command.iter().map(|word| readable(word)).collect();
-    let (job, declarations) = runners::local::job(&words, &directory, &home, nix::unistd::geteuid().as_raw());
+    let (job, declarations) =
+        runners::local::job(&run.command, &directory, &home, nix::unistd::geteuid().as_raw());
     let policy = match &run.judging.policy {
         Some(path) => load_policy(path)?,
         None => match Path::new(&job.workspace).join(POLICY_FILE) {
@@ -353,18 +353,6 @@ fn run(run: &Run) -> Result<u8, Error> {
     Ok(final_status(&report, status))
 }
 
-/// Bytes that are not UTF-8 as `\xNN`, like every other name in the record.
-fn readable(word: &OsStr) -> String {
-    word.as_bytes().utf8_chunks().fold(String::new(), |mut text, chunk| {
-        text.push_str(chunk.valid());
-        for byte in chunk.invalid() {
-            text.push_str("\\x");
-            text.push_str(&hex(&[*byte]));
-        }
-        text
-    })
-}
-
 /// Starts the command and feeds the tape until it ends.
 async fn watch(command: &[OsString], sensor: &mut Ebpf, tape: &mut Tape) -> Result<ExitStatus, Error> {
     let Some((program, arguments)) = command.split_first() else {
@@ -374,7 +362,16 @@ async fn watch(command: &[OsString], sensor: &mut Ebpf, tape: &mut Tape) -> Resu
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
-    let mut child = tokio::process::Command::new(program).args(arguments).spawn().map_err(failed)?;
+    let mut quit = signal(SignalKind::quit()).map_err(failed)?;
+    // A handler takes the deadly effect away, and unlike a mask it is not handed to the job.
+    let _kept =
+        survivable().map(SignalKind::from_raw).map(signal).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    let mut child = spawn(program, arguments).map_err(failed)?;
+    let pass_on = |child: &tokio::process::Child, signal| {
+        if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+        }
+    };
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -389,17 +386,53 @@ async fn watch(command: &[OsString], sensor: &mut Ebpf, tape: &mut Tape) -> Resu
                     tape.take(Input::Event(event));
                 }
             }
-            // A terminal sends Ctrl-C to the command as well; we stay to write the reports.
-            _ = interrupt.recv() => {}
-            // A closed terminal tells the command by itself, too.
-            _ = hangup.recv() => {}
-            _ = terminate.recv() => {
-                if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
-                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
-                }
-            }
+            // We stay to write the reports. A terminal sends Ctrl-C to the command as well, which must
+            // not get it twice.
+            _ = interrupt.recv() => if !has_terminal() { pass_on(&child, Signal::SIGINT) },
+            _ = quit.recv() => if !has_terminal() { pass_on(&child, Signal::SIGQUIT) },
+            _ = hangup.recv() => pass_on(&child, Signal::SIGHUP),
+            _ = terminate.recv() => pass_on(&child, Signal::SIGTERM),
         }
     }
+}
+
+/// Signals that would end us but say nothing about the job. Left out are those that end or hold the
+/// job too, that tell of a child, that a fault of ours raises, and what a terminal uses for job control.
+pub(crate) fn survivable() -> impl Iterator<Item = i32> {
+    const REAL_TIME: std::ops::RangeInclusive<i32> = 34..=64;
+    [
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGVTALRM,
+        Signal::SIGPROF,
+        Signal::SIGIO,
+        Signal::SIGPWR,
+        Signal::SIGSTKFLT,
+        Signal::SIGXCPU,
+        Signal::SIGXFSZ,
+    ]
+    .into_iter()
+    .map(|signal| signal as i32)
+    .chain(REAL_TIME)
+}
+
+/// Whether we are in the foreground of a terminal, whose keys reach the command by themselves.
+fn has_terminal() -> bool {
+    procfs::process::Process::myself()
+        .and_then(|process| process.stat())
+        .is_ok_and(|stat| stat.tty_nr != 0 && stat.tpgid == stat.pgrp)
+}
+
+/// Starts the command as a shell would: a text without `#!` is a script of `sh`.
+fn spawn(program: &OsStr, arguments: &[OsString]) -> io::Result<tokio::process::Child> {
+    let refused = match tokio::process::Command::new(program).args(arguments).spawn() {
+        Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOEXEC as i32) => error,
+        result => return result,
+    };
+    let file = runners::local::found(program).filter(|file| runners::local::is_plain_text(file));
+    let Some(file) = file else { return Err(refused) };
+    tokio::process::Command::new("/bin/sh").arg(file).args(arguments).spawn()
 }
 
 /// Goes on watching for a moment when code that nobody named outlives the command.

@@ -83,7 +83,13 @@ impl Place {
             .args(words)
             .env_clear()
             .env("HOME", self.root.path().join("home"))
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .env(
+                "PATH",
+                format!(
+                    "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin:{}",
+                    self.root.path().join("bin").display()
+                ),
+            )
             .current_dir(self.root.path().join("work"))
             .stdin(Stdio::null());
         command
@@ -276,6 +282,15 @@ fn exit_statuses_are_those_of_the_table() {
     live("exit_statuses_are_those_of_the_table", |_| {
         let place = Place::new("exit 7\n");
         place.write("work/plain.txt", "no program\n");
+        // A shell runs a text without `#!` itself, and so do we; a program for another machine is no text.
+        place.write("work/plain", "exit $(($1 + 2))\n");
+        place.write("work/alien", "\u{7f}ELF\0\0\n");
+        place.write("bin/on-the-path", "exit 6\n");
+        for file in ["work/plain", "work/alien", "bin/on-the-path"] {
+            let file = place.root.path().join(file);
+            fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+                .expect("executable");
+        }
         for (job, status) in [
             (&["true"][..], 0),
             (&["bash", "build.sh"], 7),
@@ -284,6 +299,9 @@ fn exit_statuses_are_those_of_the_table() {
             (&["sh", "-c", "kill -INT $$"], 128 + 2),
             (&["sh", "-c", "kill -KILL $$"], 128 + 9),
             (&["./plain.txt"], 126),
+            (&["./plain", "2"], 4),
+            (&["./alien"], 126),
+            (&["on-the-path"], 6),
             (&["/"], 126),
             (&["no-such-program"], 127),
             (&["./missing"], 127),
@@ -295,6 +313,11 @@ fn exit_statuses_are_those_of_the_table() {
                 assert!(said.starts_with(&format!("error: cannot run `{}`: ", job[0])), "{job:?}: {said}");
             }
         }
+        // What such a text says is declared like any other.
+        place.write("work/plain", "cat ~/.aws/credentials\n");
+        let output = place.run(&[], &["./plain"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(place.report()["findings"], Value::Array(Vec::new()), "{:#}", place.report());
         // Signals of the job stand in the report as well.
         place.run(&[], &["sh", "-c", "kill -TERM $$"]);
         let report = place.report();
@@ -393,12 +416,105 @@ fn a_signal_ends_the_job_and_the_reports_are_still_written() {
         kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).expect("sent");
         assert_eq!(ended(child).0, Some(128 + 15));
         assert_eq!(place.report()["exit"]["signal"], 15);
+        // Who has no terminal and interrupts us alone means the job.
+        for signal in [Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+            let child = waiting(&place, false);
+            kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).expect("sent");
+            let (status, said) = ended(child);
+            assert_eq!(status, Some(128 + signal as i32), "{said}");
+            assert_eq!(place.report()["exit"]["signal"], signal as i32);
+        }
         // A terminal sends Ctrl-C to everybody in the foreground.
         let child = waiting(&place, true);
         killpg(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).expect("sent");
         let (status, said) = ended(child);
         assert_eq!(status, Some(128 + 2), "{said}");
         assert_eq!(place.report()["exit"]["signal"], 2);
+    });
+}
+
+#[test]
+fn a_signal_that_means_nothing_to_us_ends_nothing() {
+    live("a_signal_that_means_nothing_to_us_ends_nothing", |_| {
+        let place = Place::new("");
+        let child = waiting(&place, false);
+        let guard = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        for signal in Signal::iterator() {
+            let is_odd = !matches!(
+                signal,
+                Signal::SIGKILL
+                    | Signal::SIGSTOP
+                    | Signal::SIGTSTP
+                    | Signal::SIGTTIN
+                    | Signal::SIGTTOU
+                    | Signal::SIGTERM
+                    | Signal::SIGINT
+                    | Signal::SIGHUP
+                    | Signal::SIGQUIT
+                    // Faults of a program.
+                    | Signal::SIGSEGV
+                    | Signal::SIGBUS
+                    | Signal::SIGFPE
+                    | Signal::SIGILL
+                    | Signal::SIGTRAP
+                    | Signal::SIGABRT
+                    | Signal::SIGSYS
+            );
+            if is_odd {
+                kill(guard, signal).expect("sent");
+            }
+        }
+        // Real-time signals have no name.
+        let script = "for my $n (34 .. 64) { kill $n, $ARGV[0] or die $! }";
+        let sent = Command::new("perl").args(["-e", script, &guard.to_string()]).status().expect("perl");
+        assert!(sent.success());
+        thread::sleep(std::time::Duration::from_millis(200));
+        kill(guard, Signal::SIGTERM).expect("it is still there");
+        let (status, said) = ended(child);
+        assert_eq!(status, Some(128 + 15), "{said}");
+        assert_eq!(place.report()["coverage"]["state"], "full", "{said}");
+    });
+}
+
+#[test]
+fn the_applet_of_a_multi_call_program_is_what_is_judged() {
+    live("the_applet_of_a_multi_call_program_is_what_is_judged", |network| {
+        let Some(busybox) =
+            ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists())
+        else {
+            println!("skipped: the_applet_of_a_multi_call_program_is_what_is_judged needs busybox");
+            return;
+        };
+        let sink = Sink::start(SocketAddrV4::new(network.address, 0)).expect("a server");
+        let place = Place::new(&format!("{busybox} true\n./vendor.sh\n"));
+        place.write(
+            "work/vendor.sh",
+            &format!(
+                "#!/bin/sh\n{busybox} nc -w 1 {} {} </dev/null\n",
+                sink.address.ip(),
+                sink.address.port()
+            ),
+        );
+        let script = place.root.path().join("work/vendor.sh");
+        fs::set_permissions(script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+        place.write("policy.yml", "version: 1\ndefaults:\n  run: {deny: [nc]}\n");
+        let output = place.run(&["--policy", "../policy.yml"], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(86), "{}", text(&output.stderr));
+        let real = fs::canonicalize(busybox).expect("busybox");
+        assert!(
+            failing(&place.report()).contains(&format!("run-undeclared {}", real.display())),
+            "{:#}",
+            place.report()
+        );
+        place.replay_is_the_same(&output);
+        // A launcher needs no entry, but what it launches inside itself does.
+        place.write("policy.yml", "version: 1\ndefaults:\n  run: {allow: [\"true\", vendor.sh]}\n");
+        let output = place.run(&["--policy", "../policy.yml"], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        place.write("policy.yml", "version: 1\ndefaults:\n  run: {allow: [vendor.sh]}\n");
+        let output = place.run(&["--policy", "../policy.yml"], &["bash", "build.sh"]);
+        assert_eq!(failing(&place.report()), [format!("run-undeclared {}", real.display())]);
+        assert_eq!(output.status.code(), Some(86), "{}", text(&output.stderr));
     });
 }
 

@@ -3,6 +3,7 @@
 //! An entry explains effects; it never allows what the policy denies. A tool is known by
 //! the file it runs from, and only when the job did not put that file there.
 
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
@@ -45,6 +46,10 @@ struct Entry {
     scripts_in: Vec<String>,
     #[serde(default)]
     helpers: Vec<String>,
+    #[serde(default)]
+    options_with_value: Vec<String>,
+    #[serde(default)]
+    options: Vec<String>,
     network: Network,
     #[serde(default)]
     writes: Vec<String>,
@@ -66,9 +71,30 @@ pub struct Tool {
     scripts_in: GlobSet,
     scripts_when: Vec<String>,
     scripts_by_default: Vec<String>,
+    options_with_value: Vec<String>,
+    options: GlobSet,
 }
 
 impl Tool {
+    /// The sub-command among a tool's arguments: `run` of `npm --prefix app run build`.
+    ///
+    /// `None` when there is none, or an option stands before it of which we don't know whether
+    /// the next word is its value.
+    pub fn verb<'a>(&self, arguments: &'a [String]) -> Option<&'a str> {
+        let mut words = arguments.iter();
+        loop {
+            let word = words.next()?.as_str();
+            if !word.starts_with('-') {
+                return Some(word);
+            }
+            if takes_next(&self.options_with_value, word) {
+                words.next();
+            } else if !word.contains('=') && !self.options.is_match(word) {
+                return None;
+            }
+        }
+    }
+
     /// Whether a child called `name` acts for the tool itself.
     pub fn has_helper(&self, name: &str) -> bool {
         self.helpers.is_match(name)
@@ -81,8 +107,11 @@ impl Tool {
         if self.scripts_in.is_match(child) {
             return true;
         }
-        match arguments.iter().find(|argument| !argument.starts_with('-')) {
-            Some(verb) => self.scripts_when.contains(verb),
+        let verb = self
+            .verb(arguments)
+            .or_else(|| arguments.iter().map(String::as_str).find(|argument| !argument.starts_with('-')));
+        match verb {
+            Some(verb) => self.scripts_when.iter().any(|known| known == verb),
             None => self.scripts_by_default.iter().any(|program| program == name),
         }
     }
@@ -130,6 +159,8 @@ static TOOLS: LazyLock<Vec<Tool>> = LazyLock::new(|| {
                 scripts_in: globs(&entry.scripts_in),
                 scripts_when: entry.scripts_when,
                 scripts_by_default: entry.scripts_by_default,
+                options_with_value: entry.options_with_value,
+                options: globs(&entry.options),
             }
         })
         .collect()
@@ -159,6 +190,33 @@ pub fn by_id(id: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| tool.id == id)
 }
 
+/// Where the sub-command may stand among the arguments of this program: behind each option, and behind
+/// the value that it takes. An option we don't know may or may not take one, so there can be several.
+pub fn beginnings(program: &str, arguments: &[String]) -> BTreeSet<usize> {
+    let with_value = tool(program).map_or(&[][..], |tool| &tool.options_with_value);
+    let known = |word: &str| tool(program).is_some_and(|tool| tool.options.is_match(word));
+    let mut found = BTreeSet::new();
+    let mut next = vec![0];
+    while let Some(at) = next.pop() {
+        if !found.insert(at) {
+            continue;
+        }
+        let Some(word) = arguments.get(at).filter(|word| word.starts_with('-')) else { continue };
+        if takes_next(with_value, word) {
+            next.push(at + 2);
+        } else if word.contains('=') || known(word) {
+            next.push(at + 1);
+        } else {
+            next.extend([at + 1, at + 2]);
+        }
+    }
+    found
+}
+
+fn takes_next(options: &[String], word: &str) -> bool {
+    options.iter().any(|option| option == word)
+}
+
 /// Every tool.
 pub fn all() -> &'static [Tool] {
     &TOOLS
@@ -184,6 +242,13 @@ mod tests {
         assert!(npm.runs_others_code("npm", &["ci".into()], "/bin/sh"));
         assert!(!npm.runs_others_code("npm", &["--silent".into(), "test".into()], "/bin/sh"));
         assert!(tool("yarn").unwrap().runs_others_code("yarn", &[], "/bin/sh"));
+        let verb = |words: &str| {
+            npm.verb(&words.split(' ').map(str::to_owned).collect::<Vec<_>>()).map(str::to_owned)
+        };
+        assert_eq!(verb("--silent --prefix app run build").as_deref(), Some("run"));
+        assert_eq!(verb("install run").as_deref(), Some("install"));
+        assert_eq!(verb("--prefix run install").as_deref(), Some("install"));
+        assert_eq!(verb("--unheard-of run install"), None);
         let cargo = tool("cargo").unwrap();
         assert!(cargo.runs_others_code(
             "cargo",

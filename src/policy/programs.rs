@@ -4,6 +4,8 @@ use super::Program;
 use super::paths::PathGlob;
 use super::problem::{Complaint, shown};
 use super::wild::wild;
+use crate::commands::beginnings;
+use crate::event::is_multi_call;
 
 /// One program of an allow or deny list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,10 +48,11 @@ impl RunRule {
             Image::Digest(digest) => program.sha256.is_some_and(|known| known.eq_ignore_ascii_case(digest)),
         };
         image
-            && self
-                .words
-                .as_deref()
-                .is_none_or(|words| starts(program).next().is_some_and(|rest| covers(words, rest, true)))
+            && self.words.as_deref().is_none_or(|words| {
+                let is_whole = matches!(&self.image, Image::Name(name) if is_multi_call(name));
+                let rest = if is_whole { program.arguments.get(1..) } else { starts(program).next() };
+                rest.is_some_and(|rest| covers(words, rest, true))
+            })
     }
 
     /// Whether a deny list with this rule names the program, whoever placed it. Words are a beginning:
@@ -61,10 +64,15 @@ impl RunRule {
             Image::Digest(digest) => program.sha256.is_some_and(|known| known.eq_ignore_ascii_case(digest)),
         };
         image
-            && self
-                .words
-                .as_deref()
-                .is_none_or(|words| starts(program).any(|rest| covers(words, rest, false)))
+            && self.words.as_deref().is_none_or(|words| {
+                starts(program).any(|rest| {
+                    // `git push` is `git -C app push` too.
+                    covers(words, rest, false)
+                        || names(program)
+                            .flat_map(|name| beginnings(name, rest))
+                            .any(|at| covers(words, rest.get(at..).unwrap_or_default(), false))
+                })
+            })
     }
 }
 
@@ -123,6 +131,10 @@ fn names<'p>(program: &'p Program<'_>) -> impl Iterator<Item = &'p str> {
 fn starts<'p>(program: &'p Program<'_>) -> impl Iterator<Item = &'p [String]> {
     let is_program = |word: &String| names(program).any(|name| name == basename(word));
     let shebang = match program.arguments {
+        // `busybox wget`: the applet is the program.
+        [first, second, ..] if is_program(first) && is_multi_call(basename(first)) && is_program(second) => {
+            Some(1)
+        }
         [first, ..] if is_program(first) => None,
         arguments => arguments.iter().take(5).position(is_program),
     };
@@ -180,6 +192,11 @@ mod tests {
             ("npm publish *", "/opt/npm", "node /opt/npm ci publish", false, false, false),
             ("curl https://a.example/*", "/usr/bin/curl", "curl https://a.example/b/c", false, true, true),
             ("npm publish *", "/opt/npm", "x npm publish", false, true, true),
+            ("git push", "/usr/bin/git", "git -C app push", false, false, true),
+            ("git push", "/usr/bin/git", "git -c a=b --no-pager -C x push origin", false, false, true),
+            ("git push", "/usr/bin/git", "git --unheard-of x push", false, false, true),
+            ("git push", "/usr/bin/git", "git -C push status", false, false, false),
+            ("git push", "/usr/bin/git", "git commit -m push", false, false, false),
         ] {
             assert_eq!(
                 judge(rule, path, arguments, placed),

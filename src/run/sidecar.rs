@@ -388,6 +388,9 @@ impl Recorder {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        let _quit = signal(SignalKind::quit())?;
+        let _kept =
+            run::survivable().map(SignalKind::from_raw).map(signal).collect::<io::Result<Vec<_>>>()?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {

@@ -1,9 +1,13 @@
 //! `edamame-guard run`: one command on any machine is the job and its only step.
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::event::hex;
 use crate::intent::{Declaration, Text, basename, is_launcher, is_shell};
 use crate::job::{Job, Location, Provider, Step, StepKey};
 
@@ -11,22 +15,25 @@ use crate::job::{Job, Location, Provider, Step, StepKey};
 const LONGEST_SCRIPT: u64 = 256 * 1024;
 
 /// The job that this command is, and what it declares: its own words and the script it names.
-pub fn job(command: &[String], directory: &Path, home: &Path, uid: u32) -> (Job, Vec<Declaration>) {
+///
+/// `command` may hold bytes that are not UTF-8; the job and the declarations have them as `\xNN`.
+pub fn job(command: &[OsString], directory: &Path, home: &Path, uid: u32) -> (Job, Vec<Declaration>) {
+    let words: Vec<String> = command.iter().map(|word| readable(word)).collect();
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = real(directory);
     let workspace = workspace(&directory);
     let home = real(home);
     let step = StepKey::local();
     let mut declarations =
-        vec![Declaration { step: step.clone(), text: Text::Command { words: command.to_vec() } }];
+        vec![Declaration { step: step.clone(), text: Text::Command { words: words.clone() } }];
     let mut location = None;
-    if let Some((file, text)) = script(command, &directory) {
-        let shown = file.strip_prefix(&workspace).unwrap_or(&file).to_string_lossy().into_owned();
+    if let Some((file, text)) = script(command, &words, &directory) {
+        let shown = readable(file.strip_prefix(&workspace).unwrap_or(&file).as_os_str());
         let start = Location { path: shown, line: 1 };
         location = Some(start.clone());
         declarations.push(Declaration {
             step: step.clone(),
-            text: Text::Script { file: file.to_string_lossy().into_owned(), location: start, text },
+            text: Text::Script { file: readable(file.as_os_str()), location: start, text },
         });
     }
     let job = Job {
@@ -35,7 +42,7 @@ pub fn job(command: &[String], directory: &Path, home: &Path, uid: u32) -> (Job,
         workspace: workspace.to_string_lossy().into_owned(),
         home: home.to_string_lossy().into_owned(),
         uid,
-        steps: vec![Step { key: step, name: "run".to_owned(), declared: command.join(" "), location }],
+        steps: vec![Step { key: step, name: "run".to_owned(), declared: words.join(" "), location }],
     };
     (job, declarations)
 }
@@ -62,34 +69,78 @@ pub fn workspace(directory: &Path) -> PathBuf {
 }
 
 /// The shell script that a command names, behind launchers or not, with its text.
-fn script(command: &[String], directory: &Path) -> Option<(PathBuf, String)> {
-    let mut words = command
+///
+/// `command` are the very bytes, `words` the same as text.
+fn script(command: &[OsString], words: &[String], directory: &Path) -> Option<(PathBuf, String)> {
+    let mut rest = words
         .iter()
-        .skip_while(|word| is_launcher(basename(word)) || word.starts_with('-') || word.contains('='));
-    let mut named = words.next()?;
-    if is_shell(basename(named)) {
+        .enumerate()
+        .skip_while(|(_, word)| is_launcher(basename(word)) || word.starts_with('-') || word.contains('='));
+    let (mut at, mut named) = rest.next()?;
+    let is_shells = is_shell(basename(named));
+    if is_shells {
         // `-c` text is part of the command line itself; `-o pipefail` takes a word.
         let mut skip_next = false;
-        named = words.find(|word| {
+        (at, named) = rest.find(|(_, word)| {
             let is_option = word.starts_with('-') || word.starts_with('+');
             let is_value = std::mem::replace(&mut skip_next, is_option && word.ends_with('o'));
             !is_option && !is_value
         })?;
-        if command.iter().any(|word| word.starts_with('-') && !word.starts_with("--") && word.contains('c')) {
+        if words.iter().any(|word| word.starts_with('-') && !word.starts_with("--") && word.contains('c')) {
             return None;
         }
     }
-    let file = fs::canonicalize(directory.join(named)).ok()?;
-    let mut text = String::new();
+    // Without a slash it is a program of the search path, not a file of the working folder.
+    if !is_shells && !named.contains('/') {
+        return None;
+    }
+    let file = fs::canonicalize(directory.join(command.get(at)?)).ok()?;
     let mut bytes = Vec::new();
     fs::File::open(&file).ok()?.take(LONGEST_SCRIPT).read_to_end(&mut bytes).ok()?;
-    text.push_str(std::str::from_utf8(&bytes).ok()?);
+    let text = String::from_utf8(bytes).ok()?;
     let first = text.lines().next().unwrap_or_default();
     let is_for_shell =
         first.strip_prefix("#!").is_none_or(|interpreter| interpreter.split([' ', '/', '\t']).any(is_shell));
-    let is_shell_script =
-        is_for_shell && (first.starts_with("#!") || command.iter().any(|word| is_shell(basename(word))));
-    is_shell_script.then_some((file, text))
+    // A text without `#!` that is a program by its mode runs in `sh`.
+    let is_run = first.starts_with("#!") || is_shells || is_plain_text(&file);
+    (is_for_shell && is_run).then_some((file, text))
+}
+
+/// The file that the search path leads to, as `execvp` finds it.
+pub fn found(program: &OsStr) -> Option<PathBuf> {
+    if program.as_bytes().contains(&b'/') {
+        return Some(PathBuf::from(program));
+    }
+    std::env::split_paths(&std::env::var_os("PATH")?)
+        .map(|folder| folder.join(program))
+        .find(|file| is_executable(file))
+}
+
+fn is_executable(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
+}
+
+/// Whether a shell would run this file itself: an executable one whose first line is text without `#!`.
+/// A program for another machine is none.
+pub fn is_plain_text(file: &Path) -> bool {
+    const LONGEST_LINE: u64 = 256;
+    let mut bytes = Vec::new();
+    let is_read =
+        fs::File::open(file).is_ok_and(|file| file.take(LONGEST_LINE).read_to_end(&mut bytes).is_ok());
+    let first = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    is_read && is_executable(file) && !first.starts_with(b"#!") && !first.contains(&0)
+}
+
+/// Bytes that are not UTF-8 as `\xNN`, like every other name in the record.
+fn readable(word: &OsStr) -> String {
+    word.as_bytes().utf8_chunks().fold(String::new(), |mut text, chunk| {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str("\\x");
+            text.push_str(&hex(&[*byte]));
+        }
+        text
+    })
 }
 
 #[cfg(test)]
@@ -100,8 +151,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("build.sh"), "#!/bin/sh\nmake\n").unwrap();
         fs::write(folder.path().join("tool.py"), "#!/usr/bin/env python3\nprint()\n").unwrap();
-        let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-        script(&command, folder.path()).map(|(_, text)| text)
+        fs::write(folder.path().join("plain"), "make\n").unwrap();
+        fs::set_permissions(folder.path().join("plain"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(folder.path().join(OsStr::from_bytes(b"odd\xff.sh")), "#!/bin/sh\nmake\n").unwrap();
+        let command: Vec<OsString> =
+            command.iter().map(|word| OsStr::from_bytes(&bytes(word)).to_owned()).collect();
+        let words: Vec<String> = command.iter().map(|word| readable(word)).collect();
+        script(&command, &words, folder.path()).map(|(_, text)| text)
+    }
+
+    /// `?` stands for a byte that is not UTF-8.
+    fn bytes(word: &str) -> Vec<u8> {
+        word.bytes().map(|byte| if byte == b'?' { 0xff } else { byte }).collect()
     }
 
     #[test]
@@ -112,12 +173,22 @@ mod tests {
             &["bash", "-e", "-o", "pipefail", "./build.sh", "arg"],
             &["sudo", "-E", "bash", "build.sh"],
             &["env", "A=1", "./build.sh"],
+            &["./plain"],
+            &["sh", "plain"],
+            &["./odd?.sh"],
+            &["bash", "odd?.sh"],
         ] {
             assert!(declared(command).is_some(), "{command:?}");
         }
-        for command in
-            [&["./tool.py"][..], &["bash", "-c", "./build.sh"], &["npm", "ci"], &["bash", "missing.sh"]]
-        {
+        for command in [
+            &["./tool.py"][..],
+            &["bash", "-c", "./build.sh"],
+            &["npm", "ci"],
+            &["bash", "missing.sh"],
+            // The search path decides, not the working folder.
+            &["plain"],
+            &["build.sh"],
+        ] {
             assert!(declared(command).is_none(), "{command:?}");
         }
     }
