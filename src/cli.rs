@@ -110,6 +110,17 @@ pub struct Judging {
 pub enum PolicyCommand {
     /// Check a policy file: every problem with its line, every warning
     Check { file: PathBuf },
+    /// Say which lines hold for a step and why a finding fired, and what would silence it
+    Explain {
+        /// Policy file, or a report directory: its policy and recording then
+        file: PathBuf,
+        /// Key of a step, id of a rule, or a finding's fingerprint or its beginning [default: every step]
+        #[arg(value_name = "STEP | FINDING")]
+        what: Option<String>,
+        /// Where the finding was: evidence.jsonl or a report directory [default: edamame-guard-report]
+        #[arg(long, value_name = "RECORDING")]
+        recording: Option<PathBuf>,
+    },
     /// Print the JSON Schema of a policy file, for editors
     Schema,
     /// Print a policy that explains recorded runs: to read, shorten and keep

@@ -4,6 +4,7 @@
 //! and a deny always wins. An agent's block is a second layer that an act must pass as well. A plane
 //! or verb without an allow list is not restricted; an empty list allows nothing.
 
+mod explain;
 mod groups;
 mod hosts;
 mod learn;
@@ -30,6 +31,7 @@ use crate::event::{Timestamp, Transport};
 use crate::finding::FailOn;
 use crate::job::{Location, StepKey};
 
+pub use explain::{Explained, Rest, Said};
 pub use learn::learn;
 pub use problem::{PolicyError, Problem};
 pub use rules::Rules;

@@ -1,5 +1,6 @@
 //! The one loop: wait for an [`Input`], write it down, give it to the engine; then the reports.
 
+mod explain;
 pub mod sidecar;
 
 use std::ffi::{OsStr, OsString};
@@ -126,6 +127,9 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
         Command::Finish { session, report_dir } => sidecar::finish(session.as_deref(), report_dir.as_deref()),
         Command::Replay(replay) => self::replay(&replay),
         Command::Policy(PolicyCommand::Check { file }) => check(&file),
+        Command::Policy(PolicyCommand::Explain { file, what, recording }) => {
+            explain::explain(&file, what.as_deref(), recording.as_deref())
+        }
         Command::Policy(PolicyCommand::Schema) => {
             print(&crate::policy::schema());
             Ok(0)

@@ -136,6 +136,93 @@ fn every_problem_of_a_policy_is_shown_with_its_place() {
     assert!(said.error.starts_with("error: cannot read policy `missing.yml`: "), "{}", said.error);
 }
 
+/// Compares with a golden, which `UPDATE_GOLDENS=1` writes.
+fn is_golden(name: &str, text: &str) {
+    if std::env::var_os("UPDATE_GOLDENS").is_some() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/cli").join(name);
+        fs::write(path, text).expect("written");
+    }
+    assert_eq!(golden(name), text, "{name}");
+}
+
+#[test]
+fn a_policy_is_explained_to_a_step() {
+    let here = folder();
+    let policy = "version: 1\ndefaults:\n  network: {allow: [api.example]}\n  run: {allow: [git], deny: [sudo]}\n\
+                  steps:\n  \"build/*\":\n    run: {allow: [npm]}\n  \"build/deploy\":\n    inherit: false\n    \
+                  run: {allow: any}\nagents:\n  claude-code:\n    network: {allow: [claude]}\nexcept:\n  - {rule: \
+                  egress-undeclared, step: \"build/*\", reason: \"known\", until: 2030-01-01}\n";
+    fs::write(here.path().join("guard.yml"), policy).expect("a file");
+    let mut out = String::new();
+    for step in ["build/test", "build/deploy", "other"] {
+        let said = call(here.path(), &["policy", "explain", "guard.yml", step]);
+        assert_eq!((said.status, said.error.as_str()), (Some(0), ""), "{step}");
+        out += &said.out;
+    }
+    is_golden("policy-explain-step.txt", &out);
+    let all = call(here.path(), &["policy", "explain", "guard.yml"]).out;
+    assert!(all.starts_with("step build/*\n") && all.contains("\nstep build/deploy\n"), "{all}");
+}
+
+#[test]
+fn a_finding_is_explained_with_the_lines_that_silence_it() {
+    let report = recorded("policy-violations");
+    let said = call(report.path(), &["policy", "explain", ".", "run-undeclared"]);
+    assert_eq!((said.status, said.error.as_str()), (Some(0), ""));
+    is_golden("policy-explain-finding.txt", &said.out);
+    // A fingerprint, or its beginning, is one of them.
+    let fingerprint = said.out.lines().next().and_then(|line| line.strip_prefix("finding ")).expect("its id");
+    let one = call(report.path(), &["policy", "explain", ".", &fingerprint[..8].to_uppercase()]).out;
+    assert_eq!(one.matches("\nfinding ").count() + 1, 1, "{one}");
+    assert!(one.starts_with(&format!("finding {fingerprint}\n")), "{one}");
+}
+
+#[test]
+fn the_lines_that_are_said_to_silence_a_finding_do() {
+    let report = recorded("make-poisoned");
+    let explained = |policy: &str, what: &str| {
+        call(report.path(), &["policy", "explain", policy, what, "--recording", "."])
+    };
+    for rule in ["cred-file-access", "egress-undeclared"] {
+        let said = explained(".", rule);
+        let lines: Vec<&str> = said
+            .out
+            .lines()
+            .skip_while(|line| !line.contains("# .github/guard.yml"))
+            .take_while(|line| line.starts_with("                "))
+            .collect();
+        let policy = lines.iter().map(|line| &line[16..]).collect::<Vec<_>>().join("\n");
+        fs::write(report.path().join("new.yml"), &policy).expect("a file");
+        let after = explained("new.yml", rule);
+        assert_eq!(after.status, Some(0), "{policy}\n{}", after.error);
+        assert!(
+            after.out.contains("held back by an exception of this policy: why this is fine"),
+            "{}",
+            after.out
+        );
+        assert!(!after.out.contains("it fails the job"), "{}", after.out);
+    }
+}
+
+#[test]
+fn what_cannot_be_explained_is_said() {
+    let here = folder();
+    fs::write(here.path().join("guard.yml"), "version: 1\n").expect("a file");
+    for (words, status, message) in [
+        (&["guard.yml", "cred-file-access"][..], 2, "there is no recording to look for"),
+        (&["missing.yml"], 125, "cannot read policy `missing.yml`"),
+        (&["guard.yml", "x", "--recording", "missing"], 125, "cannot read recording `missing`"),
+    ] {
+        let said = call(here.path(), &[&["policy", "explain"], words].concat());
+        assert_eq!((said.status, said.out.as_str()), (Some(status), ""), "{words:?}");
+        assert!(said.error.contains(message), "{}", said.error);
+    }
+    let report = recorded("make-honest");
+    let said = call(report.path(), &["policy", "explain", ".", "abcdef123456"]);
+    assert_eq!(said.status, Some(2));
+    assert!(said.error.contains("`abcdef123456` is no finding of ./evidence.jsonl"), "{}", said.error);
+}
+
 #[test]
 fn a_replay_needs_no_root_and_exits_like_the_guard() {
     for name in ["policy-violations", "make-poisoned", "make-honest", "policy-kept"] {

@@ -131,15 +131,15 @@ pub(super) struct Parts<'p> {
 }
 
 /// The allow list of one plane or verb after merging.
-struct Merged<'p, T> {
-    entries: Vec<(&'p Entry<T>, RuleOwner)>,
+pub(super) struct Merged<'p, T> {
+    pub entries: Vec<(&'p Entry<T>, RuleOwner)>,
     /// Where the list that restricts stands; `None`: nothing restricts.
-    list: Option<RuleRef>,
+    pub list: Option<RuleRef>,
 }
 
 impl Parts<'_> {
     /// Blocks whose allow lists count, `defaults` only if no block is closed to it.
-    fn allowing(&self) -> impl Iterator<Item = (&Block, RuleOwner)> {
+    pub fn allowing(&self) -> impl Iterator<Item = (&Block, RuleOwner)> {
         let is_closed = self.blocks.iter().any(|block| block.is_closed);
         // An agent's block is not joined with `defaults`: those are in its step's layer already.
         let defaults = self.defaults.filter(|_| !is_closed && self.owner == RuleOwner::Step);
@@ -150,7 +150,7 @@ impl Parts<'_> {
             .chain(defaults.map(|block| (block, RuleOwner::Defaults)))
     }
 
-    fn denying(&self) -> impl Iterator<Item = (&Block, RuleOwner)> {
+    pub fn denying(&self) -> impl Iterator<Item = (&Block, RuleOwner)> {
         let defaults = self.defaults.filter(|_| self.owner == RuleOwner::Step);
         self.blocks
             .iter()
@@ -159,7 +159,7 @@ impl Parts<'_> {
     }
 
     /// Joins the allow lists. `restricts` tells whether a list speaks of this plane or verb.
-    fn merge<'p, T>(
+    pub fn merge<'p, T>(
         &'p self,
         plane: &str,
         lists: impl Fn(&'p Block) -> &'p Lists<T>,
@@ -194,7 +194,7 @@ impl Parts<'_> {
 }
 
 impl<T> Entry<T> {
-    fn reference(&self, owner: RuleOwner) -> RuleRef {
+    pub fn reference(&self, owner: RuleOwner) -> RuleRef {
         RuleRef { text: self.text.clone(), location: self.location.clone(), owner }
     }
 }

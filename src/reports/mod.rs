@@ -11,7 +11,7 @@ mod summary;
 pub mod terminal;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(crate) mod text;
 mod words;
 
 use std::io;

@@ -72,6 +72,13 @@ pub fn render(report: &Report, style: Style, report_dir: Option<&str>) -> String
     page.finish()
 }
 
+/// One finding in full, as [`render`] shows those that fail, without colour.
+pub fn finding(finding: &Finding) -> String {
+    let mut page = Page { text: String::new(), style: Style::default() };
+    detailed(&mut page, finding);
+    page.finish()
+}
+
 fn head(page: &mut Page, report: &Report) {
     let colour = match report.verdict {
         _ if report.exit.guard == 125 => Colour::Red,
