@@ -64,9 +64,8 @@ pub struct Run {
     /// What to do besides reporting
     #[arg(long, value_enum)]
     pub mode: Option<ModeArgument>,
-    /// Which sensor to use
-    #[arg(long, value_enum, default_value_t = SensorArgument::Auto)]
-    pub sensor: SensorArgument,
+    #[command(flatten)]
+    pub watching: Watching,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -79,9 +78,18 @@ pub struct Start {
     /// What to do besides reporting
     #[arg(long, value_enum)]
     pub mode: Option<ModeArgument>,
+    #[command(flatten)]
+    pub watching: Watching,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Watching {
     /// Which sensor to use
     #[arg(long, value_enum, default_value_t = SensorArgument::Auto)]
     pub sensor: SensorArgument,
+    /// What `--sensor auto` does where kernel events are not to be had [default: warn]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub on_unsupported: Option<UnsupportedArgument>,
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +155,16 @@ pub enum SensorArgument {
     Ebpf,
     /// Not available yet: refused
     Seccomp,
-    /// Not available yet: refused
+    /// Looks at /proc again and again; needs no rights, and misses what is over quickly
     Procfs,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum UnsupportedArgument {
+    /// Start nothing
+    Fail,
+    /// Take the procfs sensor, with a warning
+    Warn,
+    /// Take the procfs sensor, with a remark
+    Skip,
 }

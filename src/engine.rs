@@ -19,7 +19,7 @@ use crate::commands::{self, Tool};
 use crate::detections::{self, Hit};
 use crate::divergence::{self, Act, Context, Effect, Explanation};
 use crate::event::{
-    Access, Activity, Event, Fact, File, Launch, Plane, ProcessKey, Sight, Timestamp, Transport,
+    Access, Activity, Event, Fact, File, Launch, Plane, ProcessKey, Sight, Socket, Timestamp, Transport,
 };
 use crate::finding::{Confidence, Counts, Disposition, FailOn, Finding, Kind, Needs, Severity};
 use crate::intent::{Declaration, Intent, basename, is_launcher, is_shell};
@@ -119,6 +119,10 @@ pub struct Engine {
     groups: BTreeMap<GroupKey, Group>,
     /// How many groups one rule, step and program have, and the one that stands for those beyond the limit.
     kin: HashMap<Kin, (usize, GroupKey)>,
+    /// Sockets that were there before the job.
+    sockets: Vec<Socket>,
+    /// What the recorder says that it could not see in this run.
+    told_gaps: Vec<String>,
     lost: BTreeMap<Plane, (u64, Timestamp, u64)>,
     /// Hooks that were taken away: when it was seen, and the record.
     lost_hooks: BTreeMap<String, (Timestamp, u64)>,
@@ -229,6 +233,8 @@ impl Engine {
     const KIN: usize = 1000;
     /// Digests kept; past it a program's next launch has none until it is read again.
     const DIGESTS: usize = 65_536;
+    /// Sockets of before that are told; a recording of ours has no more.
+    const SOCKETS: usize = 1000;
     /// Evidence kept per finding; the count goes on.
     const EVIDENCE: usize = 32;
 
@@ -258,6 +264,8 @@ impl Engine {
             steps: BTreeMap::new(),
             groups: BTreeMap::new(),
             kin: HashMap::new(),
+            sockets: Vec::new(),
+            told_gaps: Vec::new(),
             lost: BTreeMap::new(),
             lost_hooks: BTreeMap::new(),
             unattributed: 0,
@@ -345,6 +353,10 @@ impl Engine {
                 self.agents_seen.insert(agent.clone());
                 self.agents.insert(*process, agent.as_str().into());
             }
+            // They are told, and never judged: nothing of this job made them.
+            Fact::Socket(socket) if self.sockets.len() < Self::SOCKETS => self.sockets.push(socket.clone()),
+            Fact::Socket(_) => {}
+            Fact::Gap { text } => self.told_gaps.push(text.clone()),
             Fact::Credential { file } => {
                 if file.inode != 0 {
                     self.objects.insert((file.device, file.inode), file.path.clone());

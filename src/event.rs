@@ -350,6 +350,8 @@ pub struct Access {
 pub enum ExitStatus {
     Code(u8),
     Signal(u8),
+    /// It is gone; a sensor that only looks now and then cannot tell how.
+    Unknown,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -483,6 +485,33 @@ pub enum Fact {
     /// A process that is a coding agent by its signature; told before its launch. Everything below
     /// it is that agent's work.
     Agent { process: ProcessKey, agent: String },
+    /// A socket that was there before the job's first step.
+    Socket(Socket),
+    /// Something that the recorder found out, while it watched, that it could not see.
+    Gap { text: String },
+}
+
+/// A TCP or UDP socket of the host, and who holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Socket {
+    pub transport: Transport,
+    pub local: SocketAddr,
+    /// The other end; `None` for a socket that waits for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<SocketAddr>,
+    /// User id of the socket's maker.
+    pub uid: u32,
+    /// Processes that have a descriptor for it; empty when none of those we may look into has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owners: Vec<Owner>,
+}
+
+/// A process by number and program.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Owner {
+    pub pid: u32,
+    /// Name of the program's file, else what the kernel calls the process.
+    pub program: String,
 }
 
 /// A process of the job that was there before the guard: what can still be known of it.

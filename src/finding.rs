@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::event::{Plane, ProcessKey, Reach, Timestamp};
+use crate::event::{Plane, ProcessKey, Reach, Socket, Timestamp};
 use crate::job::{Job, Location, StepKey};
 
 /// How bad (OCSF severity).
@@ -348,6 +348,8 @@ pub struct Report {
     pub policy: Option<String>,
     /// Things to say that are no findings, such as "no policy file".
     pub notices: Vec<String>,
+    /// Sockets of the host that were there before the job: connected ones first. No finding is about them.
+    pub sockets_before: Vec<Socket>,
     pub started: Timestamp,
     pub ended: Timestamp,
 }

@@ -32,6 +32,7 @@ pub mod reports;
 pub mod runners;
 pub mod sensors;
 pub mod session;
+pub mod sockets;
 
 pub mod cli;
 pub mod run;

@@ -163,6 +163,11 @@ impl Redactor {
                 }
             }
             Input::Fact(Fact::Digest { file, .. }) => self.file(file),
+            Input::Fact(Fact::Socket(socket)) => {
+                for owner in &mut socket.owners {
+                    self.text(&mut owner.program);
+                }
+            }
             Input::Fact(_) | Input::Heartbeat(_) | Input::End(_) => {}
         }
     }

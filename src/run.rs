@@ -14,10 +14,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::{Cli, Command, ModeArgument, PolicyCommand, Replay, Run, SensorArgument};
+use crate::cli::{
+    Cli, Command, ModeArgument, PolicyCommand, Replay, Run, SensorArgument, UnsupportedArgument, Watching,
+};
 use crate::detections;
 use crate::engine::{End, Engine, Input, Settings, Start};
-use crate::event::Timestamp;
+use crate::event::{Fact, Timestamp};
 use crate::evidence::{self, BadRecord, Writer};
 use crate::finding::{FailOn, Report};
 use crate::lookup::Lookup;
@@ -25,8 +27,8 @@ use crate::policy::{Mode, Policy, PolicyError};
 use crate::redact::Redactor;
 use crate::reports::{Directory, terminal};
 use crate::runners;
-use crate::sensors::Sensor;
-use crate::sensors::ebpf::{Ebpf, Options, SensorError};
+use crate::sensors::ebpf::Options;
+use crate::sensors::{self, Chosen, Kind, OnUnsupported, Sensor, Unavailable};
 use sidecar::Wanted;
 
 /// The default report directory of `run`.
@@ -54,7 +56,7 @@ pub enum Error {
     #[error("mode `block` is not available yet, so nothing was started")]
     Block,
     #[error("{0}")]
-    Sensor(#[from] SensorError),
+    Sensor(#[from] Unavailable),
     #[error(
         "`{client}` is not installed, but the policy uses the group `{group}`, which means the hosts that it is set up to use"
     )]
@@ -115,8 +117,9 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
     match cli.command {
         Command::Run(run) => self::run(&run),
         Command::Start(start) => {
-            refuse(start.mode, start.sensor)?;
+            refuse(start.mode, start.watching.sensor)?;
             sidecar::start(&Wanted {
+                watching: start.watching,
                 policy: start.judging.policy,
                 fail_on: start.judging.fail_on,
                 report_dir: start.judging.report_dir.unwrap_or_else(|| PathBuf::from(REPORT_DIR)),
@@ -257,14 +260,15 @@ impl Tape {
 
 /// What is asked for and not there yet is refused, never replaced in silence.
 fn refuse(mode: Option<ModeArgument>, sensor: SensorArgument) -> Result<(), Error> {
-    if matches!(sensor, SensorArgument::Seccomp | SensorArgument::Procfs) {
-        return Err(Error::Usage("this sensor is not available yet: use `--sensor ebpf`".to_owned()));
+    if sensor == SensorArgument::Seccomp {
+        let text = "the sensor `seccomp` is not available yet: use `--sensor ebpf`, or `--sensor procfs` where there are no rights";
+        return Err(Error::Usage(text.to_owned()));
     }
     if mode == Some(ModeArgument::Block) { Err(Error::Block) } else { Ok(()) }
 }
 
 fn run(run: &Run) -> Result<u8, Error> {
-    refuse(run.mode, run.sensor)?;
+    refuse(run.mode, run.watching.sensor)?;
     let directory = std::env::current_dir()
         .map_err(|source| Error::Host { what: "the working folder".to_owned(), source })?;
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
@@ -307,7 +311,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     };
 
     let facts = runners::facts(&job);
-    let mut sensor = Ebpf::start(&sensor_options())?;
+    let mut sensor = choose(run.watching)?;
     tape.take(Input::Start(Start {
         schema: evidence::SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -328,9 +332,12 @@ fn run(run: &Run) -> Result<u8, Error> {
         .enable_all()
         .build()
         .map_err(|source| Error::Host { what: "the event loop".to_owned(), source })?
-        .block_on(watch(&run.command, &mut sensor, &mut tape))?;
+        .block_on(watch(&run.command, sensor.as_mut(), &mut tape))?;
     for event in sensor.drain(true) {
         tape.take(Input::Event(event));
+    }
+    for text in sensor.gaps() {
+        tape.take(Input::Fact(Fact::Gap { text }));
     }
     tape.take(Input::End(End {
         time: now(),
@@ -357,8 +364,33 @@ fn run(run: &Run) -> Result<u8, Error> {
     Ok(final_status(&report, status))
 }
 
+/// The sensor that is asked for, at work. What it is not the best of is said before anything runs.
+fn choose(watching: Watching) -> Result<Box<dyn Sensor>, Error> {
+    let Chosen { sensor, said } = start_sensor(watching)?;
+    if let Some(said) = said {
+        eprintln!("{said}");
+    }
+    Ok(sensor)
+}
+
+pub(crate) fn start_sensor(watching: Watching) -> Result<Chosen, Error> {
+    let kind = match watching.sensor {
+        SensorArgument::Auto => Kind::Auto,
+        SensorArgument::Ebpf => Kind::Ebpf,
+        SensorArgument::Procfs => Kind::Procfs,
+        SensorArgument::Seccomp => return Err(refuse(None, watching.sensor).err().unwrap_or(Error::Block)),
+    };
+    // Where blocking is asked for the default is to fail; such a run is refused before this.
+    let on_unsupported = match watching.on_unsupported {
+        Some(UnsupportedArgument::Fail) => OnUnsupported::Fail,
+        Some(UnsupportedArgument::Warn) | None => OnUnsupported::Warn,
+        Some(UnsupportedArgument::Skip) => OnUnsupported::Skip,
+    };
+    Ok(sensors::choose(kind, on_unsupported, &sensor_options())?)
+}
+
 /// Starts the command and feeds the tape until it ends.
-async fn watch(command: &[OsString], sensor: &mut Ebpf, tape: &mut Tape) -> Result<ExitStatus, Error> {
+async fn watch(command: &[OsString], sensor: &mut dyn Sensor, tape: &mut Tape) -> Result<ExitStatus, Error> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(Error::Usage("there is no command to run".to_owned()));
     };
@@ -389,6 +421,7 @@ async fn watch(command: &[OsString], sensor: &mut Ebpf, tape: &mut Tape) -> Resu
                 for event in sensor.drain(false) {
                     tape.take(Input::Event(event));
                 }
+                bury_orphans(child.id());
             }
             // We stay to write the reports. A terminal sends Ctrl-C to the command as well, which must
             // not get it twice.
@@ -439,8 +472,20 @@ fn spawn(program: &OsStr, arguments: &[OsString]) -> io::Result<tokio::process::
     tokio::process::Command::new("/bin/sh").arg(file).args(arguments).spawn()
 }
 
+/// Takes note of the end of orphans that fell to us, as init would: a shell that asks whether they are
+/// still there gets an answer. The command itself is left to the loop.
+fn bury_orphans(command: Option<u32>) {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
+    let ended = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    while let Some(pid) = waitid(Id::All, ended).ok().and_then(|status| status.pid()) {
+        if u32::try_from(pid.as_raw()).ok() == command || waitpid(pid, Some(WaitPidFlag::WNOHANG)).is_err() {
+            return;
+        }
+    }
+}
+
 /// Goes on watching for a moment when code that nobody named outlives the command.
-async fn linger(sensor: &mut Ebpf, tape: &mut Tape) {
+async fn linger(sensor: &mut dyn Sensor, tape: &mut Tape) {
     let began = tokio::time::Instant::now();
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -561,8 +606,11 @@ fn doctor() -> u8 {
     let modules =
         std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_else(|_| "not readable".to_owned());
     print(&format!("kernel            {}\nsecurity modules  {}\n", kernel.trim(), modules.trim()));
-    match Ebpf::start(&Options::default()) {
-        Ok(sensor) => {
+    let status = match sensors::choose(Kind::Auto, OnUnsupported::Warn, &Options::default()) {
+        Ok(Chosen { sensor, said }) => {
+            if let Some(said) = said {
+                eprintln!("{said}");
+            }
             let sight = sensor.sight();
             print(&format!("sensor            {} {}\n", sight.sensor, sight.tier));
             print(&format!(
@@ -582,5 +630,23 @@ fn doctor() -> u8 {
             print(&format!("sensor            none: {error}\n"));
             125
         }
+    };
+    print("sockets there now\n");
+    let facts = crate::sockets::inventory();
+    for line in facts.iter().filter_map(told) {
+        print(&format!("  {line}\n"));
+    }
+    if facts.is_empty() {
+        print("  none\n");
+    }
+    status
+}
+
+/// A line about a socket: whose it is, and who is at the other end.
+fn told(fact: &Fact) -> Option<String> {
+    match fact {
+        Fact::Socket(socket) => Some(crate::reports::socket(socket)),
+        Fact::Gap { text } => Some(text.clone()),
+        _ => None,
     }
 }

@@ -14,7 +14,7 @@ const GROUPS: &[&[&str]] = &[
     &["cli", "run"],
     &[
         "sensors", "runners", "agents", "reports", "enforce", "evidence", "redact", "session", "posture",
-        "lookup", "action",
+        "lookup", "sockets", "action",
     ],
     &["engine"],
     &["detections", "divergence"],

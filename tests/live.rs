@@ -367,7 +367,6 @@ fn a_guard_that_cannot_do_its_work_starts_nothing() {
             (&["--policy", "block.yml"], 125),
             (&["--mode", "block"], 125),
             (&["--report-dir", "../link"], 125),
-            (&["--sensor", "procfs"], 2),
             (&["--sensor", "seccomp"], 2),
         ] {
             let words = [&["run"], options, &["--", "touch", "ran"]].concat();

@@ -92,6 +92,7 @@ impl Engine {
             suppressed,
             policy: self.policy.origin().map(ToOwned::to_owned),
             notices,
+            sockets_before: std::mem::take(&mut self.sockets),
             started: start.time,
             ended: end.as_ref().map_or(self.last, |end| end.time),
             job: start.job,
@@ -155,6 +156,7 @@ impl Engine {
                 since.rfc3339()
             ));
         }
+        gaps.extend(self.told_gaps.iter().cloned());
         if self.unattributed > 0 {
             gaps.push(format!("{} processes could not be tied to a step", self.unattributed));
         }

@@ -4,6 +4,7 @@ use std::io;
 
 use serde::Serialize;
 
+use crate::event::{Owner, Socket};
 use crate::finding::{Coverage, Finding, ProcessView, Report, StepReport, Suppressed};
 use crate::job::Location;
 
@@ -28,9 +29,26 @@ struct Document<'a> {
     findings: Vec<FindingShape<'a>>,
     suppressed: Vec<SuppressedShape<'a>>,
     notices: &'a [String],
+    sockets_before: Vec<SocketShape<'a>>,
     policy: Option<&'a str>,
     started: String,
     ended: String,
+}
+
+#[derive(Serialize)]
+struct SocketShape<'a> {
+    transport: String,
+    local: String,
+    /// `null` for a socket that waits for others.
+    remote: Option<String>,
+    uid: u32,
+    owners: Vec<OwnerShape<'a>>,
+}
+
+#[derive(Serialize)]
+struct OwnerShape<'a> {
+    pid: u32,
+    program: &'a str,
 }
 
 #[derive(Serialize)]
@@ -162,9 +180,23 @@ impl<'a> Document<'a> {
             findings: report.findings.iter().map(FindingShape::of).collect(),
             suppressed: report.suppressed.iter().map(SuppressedShape::of).collect(),
             notices: &report.notices,
+            sockets_before: report.sockets_before.iter().map(SocketShape::of).collect(),
             policy: report.policy.as_deref(),
             started: report.started.rfc3339(),
             ended: report.ended.rfc3339(),
+        }
+    }
+}
+
+impl<'a> SocketShape<'a> {
+    fn of(socket: &'a Socket) -> Self {
+        let owner = |owner: &'a Owner| OwnerShape { pid: owner.pid, program: &owner.program };
+        Self {
+            transport: socket.transport.to_string(),
+            local: socket.local.to_string(),
+            remote: socket.remote.map(|remote| remote.to_string()),
+            uid: socket.uid,
+            owners: socket.owners.iter().map(owner).collect(),
         }
     }
 }

@@ -53,6 +53,11 @@ impl Format {
     }
 }
 
+/// A socket in a line: `tcp 127.0.0.1:631 waits, held by cupsd (812)`.
+pub fn socket(socket: &crate::event::Socket) -> String {
+    words::socket(socket)
+}
+
 /// Writes one format. `rules` are all rules that were looked for, also those that found nothing.
 pub fn write(
     format: Format,

@@ -1,7 +1,7 @@
 //! Three runs to report on: clean, with findings, and without sight.
 
 use crate::detections::Detection;
-use crate::event::{ProcessKey, Reach, Timestamp};
+use crate::event::{Owner, ProcessKey, Reach, Socket, Timestamp, Transport};
 use crate::finding::{
     Confidence, Counts, Coverage, CoverageState, Destination, Disposition, ExitView, FailOn, Finding, Kind,
     Needs, ProcessView, Report, RuleId, Severity, StepReport, Suppressed, Technique, Verdict,
@@ -110,6 +110,7 @@ pub fn clean() -> Report {
             "No policy file: this run was compared with what its steps declare.".to_owned(),
             "A policy from this run, which rests on 1 run:\nversion: 1\nsteps:\n  \"build/install\":\n    network: {allow: [\"registry.example:443\"]}".to_owned(),
         ],
+        sockets_before: Vec::new(),
         started: Timestamp(NOON),
         ended: Timestamp(NOON + 42_700_000_000),
     }
@@ -174,6 +175,11 @@ pub fn findings() -> Report {
             ..finding("coverage-lost", Kind::Coverage, Severity::Low)
         },
     ];
+    report.sockets_before = vec![
+        socket("10.1.2.3:41822", Some("198.51.100.2:443"), &["dockerd"]),
+        socket("127.0.0.1:40001", Some("127.0.0.1:40002"), &[HOSTILE]),
+        socket("[::]:22", None, &[]),
+    ];
     report.suppressed = vec![Suppressed {
         rule: "egress-undeclared".to_owned(),
         object: "sentry.example:443".to_owned(),
@@ -183,6 +189,17 @@ pub fn findings() -> Report {
         count: 3,
     }];
     report
+}
+
+fn socket(local: &str, remote: Option<&str>, owners: &[&str]) -> Socket {
+    let owner = |(number, program): (u32, &&str)| Owner { pid: 800 + number, program: (*program).to_owned() };
+    Socket {
+        transport: Transport::Tcp,
+        local: local.parse().expect("an address"),
+        remote: remote.map(|remote| remote.parse().expect("an address")),
+        uid: 0,
+        owners: (0..).zip(owners).map(owner).collect(),
+    }
 }
 
 pub fn blind() -> Report {

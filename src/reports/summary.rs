@@ -239,6 +239,12 @@ fn row(step: &StepReport, egress: Reach) -> String {
 }
 
 fn coverage(report: &Report) -> String {
+    let before = words::before(report)
+        .map_or_else(String::new, |before| format!("{}.\n\n", text::markdown(&before, 600)));
+    format!("{}{before}", seen(report))
+}
+
+fn seen(report: &Report) -> String {
     let sensor = text::markdown(&words::sensor(report), 300);
     let gaps: Vec<String> = report.coverage.not_seen().map(|gap| text::markdown(gap, 300)).collect();
     if gaps.is_empty() {

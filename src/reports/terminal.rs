@@ -194,6 +194,9 @@ fn coverage(page: &mut Page, report: &Report) {
             &format!("{limits} of this sensor, listed in summary.md and by `edamame-guard doctor`"),
         );
     }
+    if let Some(before) = words::before(report) {
+        page.row("before", &before);
+    }
     let unnamed = report.steps.iter().filter(|step| !step.compared);
     for step in unnamed.take(MOST_LINES) {
         let key = text::short(&step.key.0, 120);

@@ -1,7 +1,9 @@
 //! The sentences that the terminal and the job's page have in common.
 
 use super::text;
-use crate::event::{Plane, Reach};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::event::{Plane, Reach, Socket};
 use crate::finding::{CoverageState, Finding, Report, Suppressed, Verdict};
 
 /// `3 steps, 1,204 processes, 0 lost`
@@ -96,6 +98,45 @@ pub fn sensor(report: &Report) -> String {
         if names.is_empty() { "no sensor".to_owned() } else { names.join(", ") },
         planes.join(", ")
     )
+}
+
+/// `tcp 10.1.2.3:41822 to 198.51.100.2:443, held by dockerd (812)`
+pub fn socket(socket: &Socket) -> String {
+    let other = socket.remote.map_or_else(|| "waits".to_owned(), |remote| format!("to {remote}"));
+    format!("{} {} {other}, held by {}", socket.transport, socket.local, owners(socket))
+}
+
+fn owners(socket: &Socket) -> String {
+    if socket.owners.is_empty() {
+        return format!("an unknown process of user {}", socket.uid);
+    }
+    let names =
+        socket.owners.iter().map(|owner| format!("{} ({})", text::short(&owner.program, 40), owner.pid));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The connections to elsewhere that were open before the start, in one line; `None` without any.
+pub fn before(report: &Report) -> Option<String> {
+    const MOST: usize = 3;
+    let is_elsewhere = |remote: &SocketAddr| match remote.ip() {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(!v6.is_loopback(), |v4| !v4.is_loopback()),
+        IpAddr::V4(v4) => !v4.is_loopback(),
+    };
+    let elsewhere: Vec<(&Socket, SocketAddr)> = report
+        .sockets_before
+        .iter()
+        .filter_map(|socket| Some((socket, socket.remote.filter(is_elsewhere)?)))
+        .collect();
+    if elsewhere.is_empty() {
+        return None;
+    }
+    let named = elsewhere.iter().take(MOST).map(|(socket, remote)| format!("{remote} by {}", owners(socket)));
+    let more = if elsewhere.len() > MOST { "; all are in findings.json" } else { "" };
+    Some(format!(
+        "{} open before the start and no part of this job: {}{more}",
+        text::counted(text::len(&elsewhere), "connection was", "connections were"),
+        named.collect::<Vec<_>>().join(", "),
+    ))
 }
 
 /// Whether "nothing found" means anything.

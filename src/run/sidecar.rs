@@ -14,6 +14,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 
+use clap::ValueEnum as _;
+
+use crate::cli::Watching;
 use crate::detections;
 use crate::engine::{End, HEARTBEAT_NS, Heartbeat, Input, Start};
 use crate::event::{Activity, Fact, Sight, Timestamp};
@@ -25,8 +28,7 @@ use crate::redact::Redactor;
 use crate::reports::Directory;
 use crate::run::{self, Error, TICK};
 use crate::runners;
-use crate::sensors::Sensor as _;
-use crate::sensors::ebpf::Ebpf;
+use crate::sensors::{Chosen, Sensor};
 use crate::session::{About, Answer, Finished, NoSession, Request, Session};
 
 /// The word that makes this program the detached recorder; not for people.
@@ -35,6 +37,7 @@ pub const RECORD: &str = "__record";
 /// What `start` was asked for, resolved.
 #[derive(Debug)]
 pub struct Wanted {
+    pub watching: Watching,
     pub policy: Option<PathBuf>,
     pub fail_on: Option<FailOn>,
     pub report_dir: PathBuf,
@@ -44,6 +47,8 @@ pub struct Wanted {
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Ready {
     sight: Sight,
+    /// About the choice of the sensor.
+    said: Option<String>,
     processes: usize,
 }
 
@@ -70,6 +75,7 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
         .args([session.folder.as_os_str(), root.to_string().as_ref()])
         .arg(std::path::absolute(&wanted.report_dir).map_err(host)?)
         .arg(wanted.fail_on.map_or("", FailOn::as_str))
+        .args(words(wanted.watching))
         // A runner ends whatever carries its mark when the job is over.
         .env_remove("RUNNER_TRACKING_ID")
         .stdin(Stdio::null())
@@ -86,6 +92,9 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
         let _ = std::fs::remove_dir_all(&session.folder);
         return Err(Error::Recorder(log.trim().to_owned()));
     };
+    if let Some(said) = &ready.said {
+        eprintln!("{said}");
+    }
     if let Some(file) = &policy {
         load(Some(&session.id), file)?;
     }
@@ -101,6 +110,30 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
         ready.processes,
     );
     Ok(0)
+}
+
+/// The sensor that is asked for, as the recorder's arguments.
+fn words(watching: Watching) -> [String; 2] {
+    fn word(value: Option<clap::builder::PossibleValue>) -> String {
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+    [
+        word(watching.sensor.to_possible_value()),
+        word(watching.on_unsupported.and_then(|it| it.to_possible_value())),
+    ]
+}
+
+/// What [`words`] says.
+fn watching(sensor: &std::ffi::OsStr, on_unsupported: &std::ffi::OsStr) -> Result<Watching, Error> {
+    let refused = |_| Error::Usage("not for people".to_owned());
+    let on_unsupported = on_unsupported.to_string_lossy();
+    Ok(Watching {
+        sensor: crate::cli::SensorArgument::from_str(&sensor.to_string_lossy(), false).map_err(refused)?,
+        on_unsupported: match &*on_unsupported {
+            "" => None,
+            word => Some(crate::cli::UnsupportedArgument::from_str(word, false).map_err(refused)?),
+        },
+    })
 }
 
 /// The process whose tree is the job: who called us.
@@ -242,7 +275,7 @@ fn end_recorder(session: &Session, pid: u32) {
 
 /// The detached process: records until `finish`, a signal, or a failure to write.
 pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
-    let [folder, root, report_dir, fail_on] = arguments else {
+    let [folder, root, report_dir, fail_on, sensor, on_unsupported] = arguments else {
         return Err(Error::Usage("not for people".to_owned()));
     };
     let host = |source| Error::Host { what: "the session".to_owned(), source };
@@ -259,7 +292,7 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let (job, declarations) = runners::local::session(&directory, &home, nix::unistd::getuid().as_raw());
     let facts = runners::facts(&job);
-    let mut sensor = Ebpf::start(&run::sensor_options())?;
+    let Chosen { mut sensor, said } = run::start_sensor(watching(sensor, on_unsupported)?)?;
     let running = sensor.adopt(root)?;
     let fail_on = fail_on.to_string_lossy().into_owned();
     let fail_on = (!fail_on.is_empty()).then_some(fail_on);
@@ -295,7 +328,7 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
     for declaration in declarations {
         recorder.take(Input::Declaration(declaration));
     }
-    let ready = Ready { sight: sensor.sight().clone(), processes: running.len() };
+    let ready = Ready { sight: sensor.sight().clone(), said, processes: running.len() };
     for fact in facts.into_iter().chain(running.into_iter().map(Fact::Running)) {
         recorder.take(Input::Fact(fact));
     }
@@ -315,7 +348,7 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
         let null = OpenOptions::new().write(true).open("/dev/null").map_err(host)?;
         nix::unistd::dup2_stdout(&null).map_err(|errno| host(errno.into()))?;
         nix::unistd::dup2_stderr(&null).map_err(|errno| host(errno.into()))?;
-        recorder.watch(&mut sensor, &listener, &session).await.map_err(host)
+        recorder.watch(sensor.as_mut(), &listener, &session).await.map_err(host)
     })?;
     Ok(0)
 }
@@ -360,7 +393,7 @@ impl Recorder {
         }
     }
 
-    fn answer(&self, sensor: &Ebpf) -> Answer {
+    fn answer(&self, sensor: &dyn Sensor) -> Answer {
         Answer {
             watching: self.failure.is_none() && sensor.is_watching(),
             since: self.since,
@@ -370,9 +403,12 @@ impl Recorder {
         }
     }
 
-    fn end(&mut self, sensor: &mut Ebpf, client: Option<u32>) {
+    fn end(&mut self, sensor: &mut dyn Sensor, client: Option<u32>) {
         for event in sensor.drain(true) {
             self.take(Input::Event(event));
+        }
+        for text in sensor.gaps() {
+            self.take(Input::Fact(Fact::Gap { text }));
         }
         let watching = client.is_some() && sensor.is_watching() && self.failure.is_none();
         self.take(Input::End(End { time: run::now(), command: None, signal: None, watching, client }));
@@ -381,7 +417,7 @@ impl Recorder {
 
     async fn watch(
         &mut self,
-        sensor: &mut Ebpf,
+        sensor: &mut dyn Sensor,
         listener: &UnixListener,
         session: &Session,
     ) -> io::Result<()> {
@@ -431,7 +467,12 @@ impl Recorder {
     }
 
     /// Answers one request; true when it was the last.
-    async fn serve(&mut self, stream: UnixStream, sensor: &mut Ebpf, session: &Session) -> io::Result<bool> {
+    async fn serve(
+        &mut self,
+        stream: UnixStream,
+        sensor: &mut dyn Sensor,
+        session: &Session,
+    ) -> io::Result<bool> {
         let mut stream = tokio::io::BufReader::new(stream);
         let mut line = String::new();
         stream.read_line(&mut line).await?;

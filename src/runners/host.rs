@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::catalogue::{self, Catalogue};
 use crate::event::{Fact, File};
 use crate::job::Job;
+use crate::sockets;
 
 /// Homes beyond this many are left out; nobody has so many on a runner.
 const HOMES: usize = 64;
@@ -23,6 +24,7 @@ pub fn facts(job: &Job) -> Vec<Fact> {
     facts.extend(resolvers());
     facts.extend(registries(job));
     facts.extend(credentials(&facts, job));
+    facts.extend(sockets::inventory());
     facts
 }
 

@@ -8,6 +8,7 @@ use libbpf_rs::{Iter, MapCore as _, MapFlags};
 use super::record::TaskRecord;
 use super::{Ebpf, SensorError, refused};
 use crate::event::{File, Launch, ProcessKey, Running};
+use crate::sensors::Sensor as _;
 
 /// A tree that grows faster than this many looks is taken as it is; its forks are ours by then.
 const LOOKS: usize = 16;
@@ -17,7 +18,7 @@ impl Ebpf {
     ///
     /// From then on their forks, launches and acts are recorded like those of our own children.
     /// `root` is the kernel's number, so a guard inside a pid namespace can't adopt.
-    pub fn adopt(&mut self, root: u32) -> Result<Vec<Running>, SensorError> {
+    pub(super) fn take_over(&mut self, root: u32) -> Result<Vec<Running>, SensorError> {
         let own = self.guard().pid;
         if own != std::process::id() {
             return Err(SensorError::PidNamespace);

@@ -26,8 +26,8 @@ use libbpf_rs::{MapCore as _, MapFlags, Object, ObjectBuilder, PrintLevel, Progr
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::time::{ClockId, clock_gettime};
 
-use super::Sensor;
-use crate::event::{Activity, Event, Plane, ProcessKey, Reach, Sight, Timestamp};
+use super::{Sensor, Unavailable};
+use crate::event::{Activity, Event, Plane, ProcessKey, Reach, Running, Sight, Timestamp};
 use health::Anchor;
 use hooks::{Hook, Tells};
 use record::{Clock, Decoded, Settings};
@@ -186,16 +186,6 @@ impl Ebpf {
         Ok(sensor)
     }
 
-    /// This process, as the kernel names it: what it forks is the job.
-    pub fn guard(&self) -> ProcessKey {
-        self.guard
-    }
-
-    /// Whether every hook was in place at the last look, and the reader is there to empty the rings.
-    pub fn is_watching(&self) -> bool {
-        self.lost_hooks().is_empty() && self.reader.as_ref().is_some_and(|reader| !reader.is_finished())
-    }
-
     /// Hooks that were taken away since the start.
     pub fn lost_hooks(&self) -> Vec<&str> {
         self.anchors.iter().filter(|anchor| anchor.is_gone()).map(|anchor| anchor.name.as_str()).collect()
@@ -240,6 +230,19 @@ impl Ebpf {
 impl Sensor for Ebpf {
     fn sight(&self) -> &Sight {
         &self.sight
+    }
+
+    fn guard(&self) -> ProcessKey {
+        self.guard
+    }
+
+    /// Whether every hook was in place at the last look, and the reader is there to empty the rings.
+    fn is_watching(&self) -> bool {
+        self.lost_hooks().is_empty() && self.reader.as_ref().is_some_and(|reader| !reader.is_finished())
+    }
+
+    fn adopt(&mut self, root: u32) -> Result<Vec<Running>, Unavailable> {
+        Ok(self.take_over(root)?)
     }
 
     fn drain(&mut self, to_the_end: bool) -> Vec<Event> {
