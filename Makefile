@@ -1,6 +1,6 @@
 # `make` lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-all trials lint
+.PHONY: help setup build demo bench test test-all trials lint
 
 CARGO := .config/cargo.sh
 # Passed to the demo, as in `make demo ARGS="--manager pip --seed 7"`.
@@ -22,6 +22,12 @@ demo: setup ## See a poisoned package caught and an honest one pass (asks for ro
 		echo "sudo: the demo makes a network namespace and watches the kernel"; \
 		sudo env "PATH=$$PATH" target/release/examples/demo $(ARGS); \
 	else echo "error: the demo needs root, and there is no sudo; run \`make demo\` as root" >&2; exit 1; fi
+
+bench: setup ## Measure what being watched costs, as a table (asks for root)
+	@$(CARGO) build --release --locked --bin edamame-guard --example cost
+	@if [ "$$(id -u)" = 0 ]; then target/release/examples/cost $(ARGS); \
+	elif command -v sudo >/dev/null; then sudo env "PATH=$$PATH" target/release/examples/cost $(ARGS); \
+	else echo "error: the recorder needs root, and there is no sudo; run \`make bench\` as root" >&2; exit 1; fi
 
 test: setup ## Run every test; those that need a kernel feature or root say when they are skipped
 	@$(CARGO) test --locked --doc
