@@ -404,11 +404,7 @@ impl Engine {
         match &event.activity {
             Activity::Fork { child } => self.fork(sequence, event, *child),
             Activity::Launch(launch) => self.launch(sequence, event, launch, &start),
-            Activity::Exit { .. } => {
-                if let Some(process) = self.lineage.get_mut(event.actor) {
-                    process.ended = true;
-                }
-            }
+            Activity::Exit { .. } => self.lineage.end(event.actor),
             Activity::Open { file, access } => self.open(sequence, event, file, *access, &start),
             Activity::Rename { from, to } => {
                 self.lineage.wrote(event.actor, &to.path);
@@ -670,10 +666,8 @@ impl Engine {
         let effect = Effect::Read { path: path.clone(), store, by_owner };
         let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
         self.act(sequence, event, &effect, &explanation, &ruling);
-        if !matches!(explanation, Explanation::Declared(_))
-            && let Some(strand) = self.lineage.strand_mut(event.actor)
-        {
-            strand.read(Touch {
+        if !matches!(explanation, Explanation::Declared(_)) {
+            let touch = Touch {
                 sequence,
                 time: event.time,
                 process: event.actor,
@@ -683,7 +677,8 @@ impl Engine {
                 by_owner,
                 is_printable: store.prints,
                 is_casual,
-            });
+            };
+            self.lineage.read(event.actor, touch);
         }
     }
 
@@ -712,9 +707,7 @@ impl Engine {
         if !self.lineage.strand(event.actor).contacts.is_empty() {
             self.act(sequence, event, &effect, &explanation, &Ruling::Unrestricted);
         }
-        if let Some(strand) = self.lineage.strand_mut(event.actor) {
-            strand.read(original);
-        }
+        self.lineage.read(event.actor, original);
     }
 
     fn write(&mut self, sequence: u64, event: &Event, file: &File, start: &Start) {
@@ -789,8 +782,8 @@ impl Engine {
                 let host = object.rsplit_once(':').map_or(object.as_str(), |(host, _)| host);
                 self.chosen.insert((tool.id, host.to_owned()));
             }
-        } else if let Some(strand) = self.lineage.strand_mut(event.actor) {
-            strand.contact(Touch {
+        } else {
+            let touch = Touch {
                 sequence,
                 time: event.time,
                 process: event.actor,
@@ -800,7 +793,8 @@ impl Engine {
                 by_owner: false,
                 is_printable: false,
                 is_casual: false,
-            });
+            };
+            self.lineage.contact(event.actor, touch);
         }
     }
 
@@ -1016,6 +1010,8 @@ fn newcomer(key: ProcessKey, step: StepKey, standing: Standing, time: Timestamp,
         judged: false,
         is_needed: false,
         ended: false,
+        has_touched: false,
+        is_past: false,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Ownership comes from fork events in kernel order and is never asked of the host later,
 //! so a double fork, `setsid` or a new parent changes nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -64,6 +64,10 @@ pub struct Process {
     /// A `run` list would have to name it, or has named one above it.
     pub is_needed: bool,
     pub ended: bool,
+    /// A touch of some strand names it, so a later finding may have to show it.
+    pub has_touched: bool,
+    /// It ended so long ago that it stays only for what refers to it.
+    pub is_past: bool,
 }
 
 impl Process {
@@ -112,25 +116,23 @@ impl Strand {
     /// A hostile loop must not fill our memory; the first touches tell the story.
     const MOST: usize = 256;
 
-    pub fn read(&mut self, touch: Touch) {
+    fn add(to: &mut Vec<Touch>, touch: Touch) {
         let known = |other: &Touch| other.object == touch.object && other.process == touch.process;
-        if self.reads.len() < Self::MOST && !self.reads.iter().any(known) {
-            self.reads.push(touch);
-        }
-    }
-
-    pub fn contact(&mut self, touch: Touch) {
-        let known = |other: &Touch| other.object == touch.object && other.process == touch.process;
-        if self.contacts.len() < Self::MOST && !self.contacts.iter().any(known) {
-            self.contacts.push(touch);
+        if to.len() < Self::MOST && !to.iter().any(known) {
+            to.push(touch);
         }
     }
 }
 
-/// The job's processes.
+/// The job's processes: those alive, their ancestors, those that touched something a later act may be
+/// joined with, and the last ones that ended.
 #[derive(Debug, Default)]
 pub struct Lineage {
     processes: HashMap<ProcessKey, Process>,
+    /// How many of the processes name this one as their parent.
+    children: HashMap<ProcessKey, usize>,
+    /// Those that ended last, oldest first.
+    late: VecDeque<ProcessKey>,
     strands: HashMap<ProcessKey, Strand>,
     /// Hashes of the paths written after a credential was taken, and what was taken.
     copies: HashMap<u64, Touch>,
@@ -138,9 +140,15 @@ pub struct Lineage {
     placed: HashMap<u64, &'static str>,
     /// Hashes of the paths that the job made or changed, to know tools it put there itself.
     written: HashSet<u64>,
+    unremembered: u64,
 }
 
 impl Lineage {
+    /// What a process said may be told after its end, when a packet left late.
+    const LATE: usize = 512;
+    /// Written paths that are remembered; some 5 MiB.
+    const WRITTEN: usize = 1 << 18;
+
     pub fn get(&self, key: ProcessKey) -> Option<&Process> {
         self.processes.get(&key)
     }
@@ -150,7 +158,58 @@ impl Lineage {
     }
 
     pub fn insert(&mut self, process: Process) {
-        self.processes.insert(process.key, process);
+        let parent = process.parent;
+        let earlier = self.processes.insert(process.key, process).and_then(|earlier| earlier.parent);
+        if parent != earlier {
+            self.leave(earlier);
+            if let Some(parent) = parent {
+                *self.children.entry(parent).or_default() += 1;
+            }
+        }
+    }
+
+    /// Notes the end of a process. It is forgotten some ends later, unless a child or a touch refers to it; then
+    /// with the last of them that goes.
+    pub fn end(&mut self, key: ProcessKey) {
+        match self.processes.get_mut(&key) {
+            Some(process) if !process.ended => process.ended = true,
+            _ => return,
+        }
+        self.late.push_back(key);
+        if self.late.len() > Self::LATE
+            && let Some(oldest) = self.late.pop_front()
+            && let Some(process) = self.processes.get_mut(&oldest)
+        {
+            process.is_past = true;
+            self.forget(oldest);
+        }
+    }
+
+    /// Forgets a process, and then its parent if that stayed for this one alone.
+    fn forget(&mut self, key: ProcessKey) {
+        let mut next = Some(key);
+        while let Some(key) = next.take() {
+            let is_free =
+                self.get(key).is_some_and(|process| process.is_past && process.ended && !process.has_touched);
+            if is_free
+                && !self.children.contains_key(&key)
+                && let Some(process) = self.processes.remove(&key)
+            {
+                self.leave(process.parent);
+                next = process.parent;
+            }
+        }
+    }
+
+    fn leave(&mut self, parent: Option<ProcessKey>) {
+        if let Some(parent) = parent
+            && let Some(count) = self.children.get_mut(&parent)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.children.remove(&parent);
+            }
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -170,7 +229,9 @@ impl Lineage {
         process.launched = false;
         process.has_contacted = false;
         process.ended = false;
-        self.processes.insert(child, process);
+        process.has_touched = false;
+        process.is_past = false;
+        self.insert(process);
         self.processes.get(&child)
     }
 
@@ -199,9 +260,22 @@ impl Lineage {
         self.get(key).and_then(|process| self.strands.get(&process.strand)).unwrap_or(&UNTOUCHED)
     }
 
-    pub fn strand_mut(&mut self, key: ProcessKey) -> Option<&mut Strand> {
-        let root = self.get(key)?.strand;
-        Some(self.strands.entry(root).or_default())
+    /// Adds a credential that was read to the strand of this process; another one may have read it.
+    pub fn read(&mut self, key: ProcessKey, touch: Touch) {
+        self.touch(key, touch, |strand| &mut strand.reads);
+    }
+
+    /// Adds a destination to the strand of this process.
+    pub fn contact(&mut self, key: ProcessKey, touch: Touch) {
+        self.touch(key, touch, |strand| &mut strand.contacts);
+    }
+
+    fn touch(&mut self, key: ProcessKey, touch: Touch, list: fn(&mut Strand) -> &mut Vec<Touch>) {
+        let Some(root) = self.get(key).map(|process| process.strand) else { return };
+        if let Some(process) = self.processes.get_mut(&touch.process) {
+            process.has_touched = true;
+        }
+        Strand::add(list(self.strands.entry(root).or_default()), touch);
     }
 
     /// Whether `above` is `key` or one of its ancestors.
@@ -301,6 +375,10 @@ impl Lineage {
     /// Notes that the job made or changed a file, and whether a client put a program in place.
     pub fn wrote(&mut self, by: ProcessKey, path: &str) {
         let key = hash(path);
+        if self.written.len() >= Self::WRITTEN && !self.written.contains(&key) {
+            self.unremembered += 1;
+            return;
+        }
         let is_new = self.written.insert(key);
         // Where clients put programs: an environment's bin folder, pip itself, a plug-in folder.
         if !(path.contains("/bin/")
@@ -332,6 +410,11 @@ impl Lineage {
         self.placed.get(&hash(path)).copied()
     }
 
+    /// How many written paths were too many to remember.
+    pub fn unremembered(&self) -> u64 {
+        self.unremembered
+    }
+
     /// Whether the job made or changed the file at this path.
     pub fn has_written(&self, path: &str) -> bool {
         self.written.contains(&hash(path))
@@ -342,4 +425,132 @@ fn hash(path: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     path.hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u32) -> ProcessKey {
+        ProcessKey { pid: number, start: u64::from(number) }
+    }
+
+    fn first(lineage: &mut Lineage) {
+        let key = key(0);
+        lineage.insert(Process {
+            key,
+            parent: None,
+            step: StepKey::local(),
+            name: "sh".into(),
+            launch: None,
+            standing: Standing::Text,
+            tool: None,
+            sha256: None,
+            agent: None,
+            command: None,
+            strand: key,
+            started: Timestamp(0),
+            evidence: 0,
+            launched: true,
+            has_contacted: false,
+            judged: false,
+            is_needed: false,
+            ended: false,
+            has_touched: false,
+            is_past: false,
+        });
+    }
+
+    fn touch(process: ProcessKey) -> Touch {
+        Touch {
+            sequence: 1,
+            time: Timestamp(1),
+            process,
+            object: "/home/u/.netrc".to_owned(),
+            store: "netrc",
+            title: "netrc",
+            by_owner: false,
+            is_printable: false,
+            is_casual: false,
+        }
+    }
+
+    /// Forks and ends this many children of the first process.
+    fn storm(lineage: &mut Lineage, numbers: std::ops::Range<u32>) {
+        for number in numbers {
+            lineage.fork(key(0), key(number), Timestamp(1)).unwrap();
+            lineage.end(key(number));
+        }
+    }
+
+    #[test]
+    fn ended_processes_are_forgotten_and_the_living_stay() {
+        let mut lineage = Lineage::default();
+        first(&mut lineage);
+        storm(&mut lineage, 1..100_001);
+        assert_eq!(lineage.len(), 1 + Lineage::LATE);
+        assert!(lineage.get(key(0)).is_some());
+        assert_eq!(lineage.children, HashMap::from([(key(0), Lineage::LATE)]));
+        assert!(lineage.get(key(100_000)).is_some(), "the last ones may still have something to say");
+    }
+
+    #[test]
+    fn a_parent_that_ended_stays_for_its_children_and_goes_with_the_last() {
+        let mut lineage = Lineage::default();
+        first(&mut lineage);
+        lineage.fork(key(0), key(1), Timestamp(1)).unwrap();
+        lineage.fork(key(1), key(2), Timestamp(1)).unwrap();
+        lineage.end(key(1));
+        storm(&mut lineage, 10..2_000);
+        let above: Vec<ProcessKey> = lineage.ancestors(key(2)).map(|process| process.key).collect();
+        assert_eq!(above, [key(1), key(0)]);
+        // A child that comes late has its step from the parent that ended.
+        lineage.fork(key(2), key(3), Timestamp(1)).unwrap();
+        lineage.end(key(2));
+        lineage.end(key(3));
+        storm(&mut lineage, 2_000..4_000);
+        assert!([1, 2, 3].iter().all(|number| lineage.get(key(*number)).is_none()));
+    }
+
+    #[test]
+    fn who_touched_something_stays_with_all_above() {
+        let mut lineage = Lineage::default();
+        first(&mut lineage);
+        lineage.fork(key(0), key(1), Timestamp(1)).unwrap();
+        lineage.fork(key(1), key(2), Timestamp(1)).unwrap();
+        lineage.read(key(2), touch(key(2)));
+        lineage.end(key(2));
+        lineage.end(key(1));
+        storm(&mut lineage, 10..2_000);
+        assert_eq!(lineage.strand(key(0)).reads.len(), 1);
+        let above: Vec<ProcessKey> = lineage.ancestors(key(2)).map(|process| process.key).collect();
+        assert_eq!(above, [key(1), key(0)]);
+    }
+
+    #[test]
+    fn a_reused_number_is_another_process() {
+        let mut lineage = Lineage::default();
+        first(&mut lineage);
+        let (older, newer) = (ProcessKey { pid: 7, start: 1 }, ProcessKey { pid: 7, start: 2 });
+        lineage.fork(key(0), older, Timestamp(1)).unwrap();
+        lineage.end(older);
+        lineage.fork(key(0), newer, Timestamp(2)).unwrap();
+        storm(&mut lineage, 10..2_000);
+        assert!(lineage.get(older).is_none());
+        assert!(lineage.get(newer).is_some_and(|process| !process.ended));
+    }
+
+    #[test]
+    fn written_paths_are_bounded_and_the_rest_is_counted() {
+        let mut lineage = Lineage::default();
+        first(&mut lineage);
+        for number in 0..Lineage::WRITTEN {
+            lineage.wrote(key(0), &number.to_string());
+        }
+        assert_eq!(lineage.unremembered(), 0);
+        lineage.wrote(key(0), "one more");
+        lineage.wrote(key(0), "7");
+        assert_eq!((lineage.written.len(), lineage.unremembered()), (Lineage::WRITTEN, 1));
+        assert!(lineage.has_written("7") && !lineage.has_written("one more"));
+    }
 }

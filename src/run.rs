@@ -495,7 +495,8 @@ async fn linger(sensor: &mut dyn Sensor, tape: &mut Tape) {
         }
         // Two ticks at least: what the sensor holds back may be the last exits.
         let waited = began.elapsed();
-        if waited >= LINGER || (waited >= 2 * TICK && !tape.engine.has_stragglers()) {
+        let is_calm = !tape.engine.has_stragglers() && !sensor.is_behind();
+        if waited >= LINGER || (waited >= 2 * TICK && is_calm) {
             return;
         }
     }

@@ -520,6 +520,79 @@ fn a_storm_is_delivered_or_counted_in_full() {
     assert!(events.is_sorted_by_key(|event| event.time));
 }
 
+/// 10,000 launches, 100,000 opens and 20,000 connections, with a reader that drains as `run` does.
+#[test]
+#[ignore = "takes half a minute; `make test-all` runs it"]
+fn every_act_of_a_long_storm_is_delivered_or_counted() {
+    const ACTS: [(&str, u64); 3] = [("launch", 10_000), ("open", 100_000), ("connect", 20_000)];
+    let mut watch = watch!("every_act_of_a_long_storm_is_delivered_or_counted");
+    let folder = tempfile::tempdir().expect("a folder");
+    let real = folder.path().canonicalize().expect("a real folder");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    // Closed with a reset, so that no port waits for its end.
+    let script = r"
+        use Socket;
+        my ($act, $count, $folder, $port) = @ARGV;
+        my $to = pack_sockaddr_in($port, inet_aton('127.0.0.1'));
+        for my $number (1 .. $count) {
+            if ($act eq 'launch') {
+                my $child = fork; if (!$child) { exec '/bin/true', 'storm', $number } waitpid $child, 0;
+            } elsif ($act eq 'open') {
+                open(my $handle, '>', $folder . '/' . $number % 1000) or die $!;
+            } else {
+                socket(my $s, PF_INET, SOCK_STREAM, 0);
+                setsockopt($s, SOL_SOCKET, SO_LINGER, pack('ii', 1, 0));
+                connect($s, $to) or die $!;
+            }
+        }
+    ";
+    // Nobody accepts: a thread takes the connections, or the backlog is full after a few.
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    for (act, count) in ACTS {
+        let mut child = Command::new("perl")
+            .args(["-e", script, act, &count.to_string(), real.to_str().expect("plain"), &port.to_string()])
+            .spawn()
+            .expect("perl starts");
+        let pid = child.id();
+        let (mut delivered, mut losses, mut last) = (0, [0; 3], 0);
+        let mut is_over = false;
+        while !is_over {
+            let status = child.try_wait().expect("a status");
+            assert!(status.is_none_or(|status| status.success()), "{act}");
+            is_over = status.is_some();
+            let events = watch.sensor.drain(is_over);
+            for event in &events {
+                delivered += u64::from(match &event.activity {
+                    Activity::Launch(launch) => act == "launch" && launch.arguments.len() == 3,
+                    Activity::Open { file, .. } => act == "open" && Path::new(&file.path).starts_with(&real),
+                    Activity::Connect { to, .. } => {
+                        act == "connect" && event.actor.pid == pid && to.port() == port
+                    }
+                    _ => false,
+                });
+                if !matches!(event.activity, Activity::Lost { .. }) {
+                    assert!(event.time.0 >= last, "{act}: in the order of the kernel's clock");
+                    last = event.time.0;
+                }
+            }
+            for (sum, plane) in losses.iter_mut().zip(Plane::ALL) {
+                *sum += lost(&events, plane);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child.wait().expect("it has ended");
+        println!("{act}: {delivered} of {count} delivered, lost {losses:?}, {} KiB resident", resident_kib());
+        let [process, file, egress] = losses;
+        assert_eq!(process, 0, "lineage is never pushed out");
+        match act {
+            "launch" => assert_eq!(delivered, count),
+            "open" => assert!(delivered <= count && delivered + file >= count),
+            _ => assert!(delivered <= count && delivered + egress >= count),
+        }
+    }
+}
+
 #[test]
 fn what_a_full_ring_cannot_take_is_counted() {
     let tiny = Options { ring_bytes: 64 << 10, ..Options::default() };

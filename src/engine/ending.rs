@@ -176,6 +176,13 @@ impl Engine {
                 self.undigested
             ));
         }
+        if self.lineage.unremembered() > 0 {
+            gaps.push(format!(
+                "{} more files were written than are remembered: a program among them that runs under a known tool's name \
+                 may have counted as that tool",
+                self.lineage.unremembered()
+            ));
+        }
         let is_watching = end.is_some_and(|end| end.watching);
         if !is_watching {
             gaps.push("the recording has no end: what happened after its last record is unknown".to_owned());

@@ -25,6 +25,11 @@ pub trait Sensor: fmt::Debug {
     /// older event, in kernel order. With `to_the_end`, everything that is there.
     fn drain(&mut self, to_the_end: bool) -> Vec<Event>;
 
+    /// Whether more has happened than the last calls handed out, and waits in the kernel.
+    fn is_behind(&self) -> bool {
+        false
+    }
+
     /// What it found out while it watched that it could not see; asked for once, at the end.
     fn gaps(&mut self) -> Vec<String> {
         Vec::new()

@@ -41,8 +41,11 @@ const TICK: Duration = Duration::from_millis(20);
 const TICK_NANOSECONDS: u64 = 20_000_000;
 /// Thousands of launches; a launch takes some 400 bytes.
 const LINEAGE_RING_BYTES: u32 = 4 << 20;
-/// Past this many waiting events the rings fill up instead, and the kernel counts what is lost.
-const QUEUE_LIMIT: usize = 500_000;
+/// Past this many waiting events the ring of files and egress fills up instead, and the kernel counts what is
+/// lost. Some 20 MiB; lineage is always taken.
+const QUEUE_LIMIT: usize = 65_536;
+/// Taken at once however many wait: time then passes in the records, and the oldest can be handed out.
+const LEAST_TAKEN: usize = 4_096;
 /// How often the kernel is asked whether each hook is still there.
 const HEALTH_TICK: Duration = Duration::from_secs(1);
 const CANARY_DEADLINE: Duration = Duration::from_millis(400);
@@ -123,6 +126,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Queue {
     events: Vec<Event>,
+    /// The newest time that was read from a ring in which records were left.
+    behind: Option<Timestamp>,
     /// Hooks seen in order, until the canaries are through.
     proof: Option<Vec<Seen>>,
     unreadable: u64,
@@ -241,15 +246,22 @@ impl Sensor for Ebpf {
         self.lost_hooks().is_empty() && self.reader.as_ref().is_some_and(|reader| !reader.is_finished())
     }
 
+    fn is_behind(&self) -> bool {
+        locked(&self.shared.queue).behind.is_some()
+    }
+
     fn adopt(&mut self, root: u32) -> Result<Vec<Running>, Unavailable> {
         Ok(self.take_over(root)?)
     }
 
     fn drain(&mut self, to_the_end: bool) -> Vec<Event> {
         let now = self.shared.clock.timestamp(nanoseconds(ClockId::CLOCK_BOOTTIME));
-        self.shared.empty_rings();
-        let horizon = Timestamp(if to_the_end { u64::MAX } else { now.0 - TICK_NANOSECONDS });
+        self.shared.empty_rings(if to_the_end { usize::MAX } else { QUEUE_LIMIT });
         let mut queue = locked(&self.shared.queue);
+        // What is left in a ring may be as old as the newest record that was taken from it.
+        let newest = queue.behind.unwrap_or(now).min(now);
+        let horizon =
+            Timestamp(if to_the_end { u64::MAX } else { newest.0.saturating_sub(TICK_NANOSECONDS) });
         queue.events.sort_by_key(|event| (event.time, rank(&event.activity)));
         let ready = queue.events.partition_point(|event| event.time < horizon);
         let mut events: Vec<Event> = queue.events.drain(..ready).collect();
@@ -311,18 +323,30 @@ impl Shared {
             // Whether by the tick or by a full ring does not matter.
             let _ = epoll.wait(&mut woken, tick);
             if locked(&self.queue).events.len() < QUEUE_LIMIT {
-                self.empty_rings();
+                self.empty_rings(QUEUE_LIMIT);
             }
         }
     }
 
-    fn empty_rings(&self) {
-        if !self.is_paused.load(Ordering::Relaxed) {
-            for ring in locked(&self.rings).iter_mut() {
-                ring.consume(|bytes| {
-                    let decoded = record::decode(bytes, self.clock);
-                    locked(&self.queue).take(decoded);
-                });
+    /// Takes lineage whole, and of the rest what fits into a queue of this many events.
+    fn empty_rings(&self, limit: usize) {
+        if self.is_paused.load(Ordering::Relaxed) {
+            return;
+        }
+        for (is_lineage, ring) in [true, false].into_iter().zip(locked(&self.rings).iter_mut()) {
+            let room = limit.saturating_sub(locked(&self.queue).events.len()).max(LEAST_TAKEN);
+            let mut newest = None;
+            let is_empty = ring.consume(if is_lineage { usize::MAX } else { room }, |bytes| {
+                let decoded = record::decode(bytes, self.clock);
+                let time =
+                    decoded.as_ref().and_then(|decoded| decoded.event.as_ref()).map(|event| event.time);
+                newest = newest.max(time);
+                locked(&self.queue).take(decoded);
+            });
+            if !is_lineage {
+                let mut queue = locked(&self.queue);
+                // Where nothing read so far has a time, nothing may be handed out yet.
+                queue.behind = (!is_empty).then(|| newest.or(queue.behind).unwrap_or_default());
             }
         }
     }
@@ -515,7 +539,7 @@ fn prove(shared: &Shared) -> Result<(Sight, ProcessKey), SensorError> {
     let deadline = Instant::now() + CANARY_DEADLINE;
     let (mut hooks, mut guard);
     loop {
-        shared.empty_rings();
+        shared.empty_rings(usize::MAX);
         let mut queue = locked(&shared.queue);
         let actors = canary_keys(&queue, bird.port()?);
         let is_canary = |event: &Event| match event.activity {

@@ -50,21 +50,26 @@ impl Ring {
         Ok(Self { consumer, producer, page, size, wrapped: Vec::new() })
     }
 
-    /// Hands every record that is complete to `take`.
-    pub(super) fn consume(&mut self, mut take: impl FnMut(&[u8])) {
+    /// Hands the records that are complete to `take`, at most this many; false when it left some.
+    pub(super) fn consume(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> bool {
         // SAFETY: Both pages stay mapped as long as `self` lives, begin with a position, and are
         // changed by the kernel with atomic stores only.
         let (consumer, producer) = unsafe {
             (self.consumer.cast::<AtomicU64>().as_ref(), self.producer.cast::<AtomicU64>().as_ref())
         };
         let mut position = consumer.load(Ordering::Relaxed);
+        let mut taken = 0;
         while position < producer.load(Ordering::Acquire) {
+            if taken == most {
+                return false;
+            }
+            taken += 1;
             let at = self.offset(position);
             // SAFETY: Records begin at multiples of eight inside the data, so the header is in
             // it and aligned.
             let header = unsafe { self.data(at).cast::<AtomicU32>().as_ref() }.load(Ordering::Acquire);
             if header & BUSY != 0 {
-                return;
+                return true;
             }
             let length = (header & !DISCARDED) as usize;
             if header & DISCARDED == 0 {
@@ -89,6 +94,7 @@ impl Ring {
             position += (length + HEADER).next_multiple_of(8) as u64;
             consumer.store(position, Ordering::Release);
         }
+        true
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "only the bits below the size remain")]
