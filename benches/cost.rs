@@ -128,23 +128,25 @@ fn prepare(folder: &Path) -> Result<(), Failure> {
     for number in 0..CRATES {
         let part = workspace.join(format!("part{number}"));
         fs::create_dir_all(part.join("src"))?;
-        let before = (number > 0)
-            .then(|| format!("part{0} = {{ path = \"../part{0}\" }}\n", number - 1))
-            .unwrap_or_default();
+        let before = match number {
+            0 => String::new(),
+            _ => format!("part{0} = {{ path = \"../part{0}\" }}\n", number - 1),
+        };
         fs::write(
             part.join("Cargo.toml"),
             format!(
                 "[package]\nname = \"part{number}\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\n{before}"
             ),
         )?;
-        let mut source = String::new();
-        for function in 0..40 {
-            source.push_str(&format!(
-                "pub fn work{function}(words: &[String]) -> std::collections::BTreeMap<String, usize> {{\n    \
-                 words.iter().enumerate().map(|(at, word)| (format!(\"{{word}}{function}\"), at)).collect()\n}}\n"
-            ));
-        }
-        fs::write(part.join("src/lib.rs"), source)?;
+        let source: Vec<String> = (0..40)
+            .map(|function| {
+                format!(
+                    "pub fn work{function}(words: &[String]) -> std::collections::BTreeMap<String, usize> {{\n    \
+                     words.iter().enumerate().map(|(at, word)| (format!(\"{{word}}{function}\"), at)).collect()\n}}\n"
+                )
+            })
+            .collect();
+        fs::write(part.join("src/lib.rs"), source.concat())?;
         fs::write(part.join("src/main.rs"), "fn main() {}\n")?;
         fs::write(part.join("build.rs"), "fn main() { println!(\"cargo:rerun-if-changed=build.rs\"); }\n")?;
     }
@@ -207,8 +209,7 @@ fn run(guard: Option<&Path>, name: &str, count: u64, folder: &Path) -> Result<Ru
         run.guard_cpu = all.saturating_sub(used);
         (run.anonymous, run.rings) = (anonymous, rings);
         run.lost = findings["coverage"]["lost_events"].as_u64().ok_or("no count of lost events")?;
-        run.events =
-            fs::read(reports.join("evidence.jsonl"))?.iter().filter(|byte| **byte == b'\n').count() as u64;
+        run.events = fs::read_to_string(reports.join("evidence.jsonl"))?.lines().count() as u64;
         fs::remove_dir_all(&reports)?;
     }
     Ok(run)
