@@ -71,6 +71,9 @@ pub struct Answer {
     /// Records so far.
     pub events: u64,
     pub lost: u64,
+    /// Hooks that were taken away.
+    #[serde(default)]
+    pub lost_hooks: Vec<String>,
     /// Why a request was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,

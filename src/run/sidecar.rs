@@ -185,11 +185,14 @@ pub fn status(id: Option<&str>, as_json: bool) -> Result<u8, Error> {
     let answer = session.ask(&Request::Status).ok();
     let since = session.about().map(|about| about.since).unwrap_or_default();
     let watching = answer.as_ref().is_some_and(|answer| answer.watching);
-    let (events, lost) = answer.map_or((None, None), |answer| (Some(answer.events), Some(answer.lost)));
+    let is_there = answer.is_some();
+    let (events, lost) =
+        answer.as_ref().map_or((None, None), |answer| (Some(answer.events), Some(answer.lost)));
+    let lost_hooks = answer.map(|answer| answer.lost_hooks).unwrap_or_default();
     if as_json {
         let status = serde_json::json!({
             "session": session.id, "watching": watching, "since": since.rfc3339(),
-            "events": events, "lost": lost, "finished": finished.is_some(),
+            "events": events, "lost": lost, "lost_hooks": lost_hooks, "finished": finished.is_some(),
         });
         run::print(&format!("{status}\n"));
     } else {
@@ -198,10 +201,16 @@ pub fn status(id: Option<&str>, as_json: bool) -> Result<u8, Error> {
         let state = match (&finished, watching) {
             (Some(_), _) => "finished",
             (None, true) => "watching",
-            (None, false) => "NOT WATCHING: the recorder is gone or does not answer",
+            (None, false) if !is_there => "NOT WATCHING: the recorder is gone or does not answer",
+            (None, false) if lost_hooks.is_empty() => "NOT WATCHING: the record can't be written",
+            (None, false) => "NOT WATCHING: hooks were taken away",
+        };
+        let hooks = match lost_hooks.as_slice() {
+            [] => String::new(),
+            hooks => format!("hooks   gone: {}\n", hooks.join(", ")),
         };
         run::print(&format!(
-            "session {}  {state}\nsince   {}\nrecords {}\nlost    {}\n",
+            "session {}  {state}\nsince   {}\nrecords {}\nlost    {}\n{hooks}",
             session.id,
             since.rfc3339(),
             count(events),
@@ -282,6 +291,7 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
     let folder = PathBuf::from(folder);
     let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let session = Session { id, folder };
+    close_inherited();
     // Its own process group and session: a Ctrl-C or a runner's clean-up is for the job.
     let _ = nix::unistd::setsid();
     // A memory-hungry step should not take the guard with it.
@@ -346,11 +356,26 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
         serde_json::to_writer(&mut output, &ready).map_err(|error| host(error.into()))?;
         output.flush().map_err(host)?;
         let null = OpenOptions::new().write(true).open("/dev/null").map_err(host)?;
-        nix::unistd::dup2_stdout(&null).map_err(|errno| host(errno.into()))?;
+        // `start` waits for the end of our output, so that goes last.
         nix::unistd::dup2_stderr(&null).map_err(|errno| host(errno.into()))?;
+        nix::unistd::dup2_stdout(&null).map_err(|errno| host(errno.into()))?;
         recorder.watch(sensor.as_mut(), &listener, &session).await.map_err(host)
     })?;
     Ok(0)
+}
+
+/// Whoever waits for the end of a pipe that our caller left open would wait for us.
+fn close_inherited() {
+    const FIRST: i32 = 3;
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    // The listing's own descriptor is gone by now; closing it again does no harm.
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor >= FIRST) {
+        let _ = nix::unistd::close(descriptor);
+    }
 }
 
 struct Recorder {
@@ -399,6 +424,7 @@ impl Recorder {
             since: self.since,
             events: self.writer.count(),
             lost: self.lost,
+            lost_hooks: sensor.lost_hooks().into_iter().map(str::to_owned).collect(),
             refused: None,
         }
     }

@@ -18,6 +18,11 @@ pub trait Sensor: fmt::Debug {
     /// Whether it has been at work since the start and still is.
     fn is_watching(&self) -> bool;
 
+    /// Hooks of it that were taken away since the start.
+    fn lost_hooks(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
     /// Takes `root` and all its descendants into scope, except this process and its own.
     fn adopt(&mut self, root: u32) -> Result<Vec<Running>, Unavailable>;
 

@@ -242,6 +242,10 @@ impl Sensor for Ebpf {
     }
 
     /// Whether every hook was in place at the last look, and the reader is there to empty the rings.
+    fn lost_hooks(&self) -> Vec<&str> {
+        Self::lost_hooks(self)
+    }
+
     fn is_watching(&self) -> bool {
         self.lost_hooks().is_empty() && self.reader.as_ref().is_some_and(|reader| !reader.is_finished())
     }
