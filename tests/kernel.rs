@@ -653,7 +653,7 @@ fn program(name: &str, into: &Path) -> Option<PathBuf> {
 
 #[test]
 fn every_route_to_a_file_gives_the_same_object() {
-    const ROUTES: [&str; 22] = [
+    const ROUTES: [&str; 28] = [
         "open",
         "openat",
         "openat2",
@@ -676,6 +676,12 @@ fn every_route_to_a_file_gives_the_same_object() {
         "openat-32-bit",
         "message",
         "pidfd",
+        "proc-other-root",
+        "chdir",
+        "mmap",
+        "sendfile",
+        "copy_file_range",
+        "inherited",
     ];
     let mut watch = watch!("every_route_to_a_file_gives_the_same_object");
     let tools = tempfile::tempdir().expect("a folder");
@@ -730,6 +736,96 @@ fn every_route_to_a_file_gives_the_same_object() {
         assert_eq!(Path::new(&opened.path), real.join(name), "{route}");
         assert_eq!(lost(&events, Plane::File), 0, "{route}");
     }
+}
+
+/// What a child does with a descriptor of its parent's is no open; the sight says so.
+#[test]
+fn what_no_route_shows_is_a_stated_gap() {
+    let watch = watch!("what_no_route_shows_is_a_stated_gap");
+    let gaps = watch.sensor.sight().gaps.join("\n");
+    for gap in ["reads and writes after an open", "a descriptor from before the start", "recvmmsg"] {
+        assert!(gaps.contains(gap), "{gap}: {gaps}");
+    }
+}
+
+/// The first cgroup2 mount.
+fn cgroups() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| {
+        let (mount, system) = line.split_once(" - ")?;
+        system.starts_with("cgroup2 ").then(|| mount.split(' ').nth(4).map(PathBuf::from)).flatten()
+    })
+}
+
+#[test]
+fn every_way_to_start_a_process_keeps_it_in_the_family() {
+    const WAYS: [(&str, usize); 10] = [
+        ("fork", 1),
+        ("double-fork", 2),
+        ("reparented", 2),
+        ("setsid", 1),
+        ("vfork", 1),
+        ("thread-exec", 1),
+        ("thread-fork", 2),
+        ("pid-namespace", 1),
+        ("pid-reuse", 2),
+        ("clone-into-cgroup", 1),
+    ];
+    let mut watch = watch!("every_way_to_start_a_process_keeps_it_in_the_family");
+    let tools = tempfile::tempdir().expect("a folder");
+    let Some(families) = program("families", tools.path()) else { return };
+    let cgroup = cgroups().map(|root| root.join(format!("edamame-guard-test-{}", std::process::id())));
+    if let Some(cgroup) = &cgroup {
+        fs::create_dir(cgroup).expect("a cgroup");
+    }
+    let mut told = Vec::new();
+    for (way, generations) in WAYS {
+        let mut command = Command::new(&families);
+        command.arg(way).args(&cgroup);
+        let mut child = command.spawn().expect("the program starts");
+        let root = child.id();
+        let status = child.wait().expect("the program ends");
+        let events = watch.sensor.drain(true);
+        if status.code() == Some(77) {
+            println!("{way:<18} not on this host");
+            continue;
+        }
+        assert!(status.success(), "{way}: {status}");
+        let mut parents = BTreeMap::new();
+        for event in &events {
+            if let Activity::Fork { child } = event.activity {
+                assert!(parents.insert(child, event.actor).is_none(), "{way}: {child} is born once");
+            }
+        }
+        let launched: Vec<ProcessKey> = events
+            .iter()
+            .filter(|event| {
+                matches!(&event.activity, Activity::Launch(launch) if launch.arguments == ["true", way])
+            })
+            .map(|event| event.actor)
+            .collect();
+        let expected = if way == "pid-reuse" { 2 } else { 1 };
+        assert_eq!(launched.len(), expected, "{way}: {events:#?}");
+        assert_eq!(
+            launched.iter().collect::<BTreeSet<_>>().len(),
+            expected,
+            "{way}: each a process of its own"
+        );
+        for key in &launched {
+            let above: Vec<u32> = std::iter::successors(parents.get(key), |parent| parents.get(parent))
+                .map(|key| key.pid)
+                .collect();
+            assert_eq!(above.len(), generations + 1, "{way}: {above:?}");
+            assert_eq!(above[generations - 1..], [root, std::process::id()], "{way}");
+        }
+        assert_eq!(lost(&events, Plane::Process), 0, "{way}");
+        told.push(way);
+        println!("{way:<18} {launched:?}");
+    }
+    if let Some(cgroup) = &cgroup {
+        fs::remove_dir(cgroup).expect("it is empty");
+    }
+    assert!(told.len() >= 7, "{told:?}");
 }
 
 #[test]

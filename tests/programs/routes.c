@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -149,6 +150,52 @@ int main(int count, char **words)
 	} else if (!strcmp(route, "proc-cwd")) {
 		snprintf(path, sizeof(path), "/proc/%d/cwd/%s", getpid(), name);
 		need(open(path, O_RDONLY), route);
+	} else if (!strcmp(route, "proc-other-root")) {
+		/* Of another process, which sits in a root of its own. */
+		int ready[2];
+		char byte;
+		pid_t child;
+
+		need(pipe(ready), "pipe");
+		child = fork();
+		if (!child) {
+			need(chroot("."), route);
+			if (write(ready[1], "x", 1) != 1)
+				_exit(1);
+			pause();
+			_exit(0);
+		}
+		close(ready[1]);
+		if (read(ready[0], &byte, 1) != 1)
+			return 77;
+		snprintf(path, sizeof(path), "/proc/%d/root/%s", child, name);
+		need(open(path, O_RDONLY), route);
+		kill(child, 9);
+		waitpid(child, 0, 0);
+	} else if (!strcmp(route, "chdir")) {
+		need(mkdir("below", 0700), route);
+		need(chdir("below"), route);
+		snprintf(path, sizeof(path), "../%s", name);
+		need(open(path, O_RDONLY), route);
+	} else if (!strcmp(route, "mmap")) {
+		need(mmap(0, 1, PROT_READ, MAP_PRIVATE, open(name, O_RDONLY), 0) == MAP_FAILED ? -1 : 0, route);
+	} else if (!strcmp(route, "sendfile")) {
+		int ends[2];
+
+		need(pipe(ends), "pipe");
+		need(sendfile(ends[1], open(name, O_RDONLY), 0, 6), route);
+	} else if (!strcmp(route, "copy_file_range")) {
+		need(copy_file_range(open(name, O_RDONLY), 0, open("copy", O_CREAT | O_WRONLY, 0600), 0, 6, 0), route);
+	} else if (!strcmp(route, "inherited")) {
+		/* The child alone reads; the open was its parent's. */
+		int file = open(name, O_RDONLY), status;
+		char byte;
+
+		need(file, route);
+		if (!fork())
+			_exit(read(file, &byte, 1) != 1);
+		wait(&status);
+		return status != 0;
 	} else if (!strcmp(route, "proc-fd")) {
 		snprintf(path, sizeof(path), "/proc/self/fd/%d", open(name, O_PATH));
 		need(open(path, O_RDONLY), route);
