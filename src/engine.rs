@@ -19,7 +19,8 @@ use crate::commands::{self, Tool};
 use crate::detections::{self, Hit};
 use crate::divergence::{self, Act, Context, Effect, Explanation};
 use crate::event::{
-    Access, Activity, Event, Fact, File, Launch, Plane, ProcessKey, Sight, Socket, Timestamp, Transport,
+    Access, Activity, Event, Fact, File, Launch, Plane, ProcessKey, Reach, Sight, Socket, Timestamp,
+    Transport,
 };
 use crate::finding::{Confidence, Counts, Disposition, FailOn, Finding, Kind, Needs, Severity};
 use crate::intent::{Declaration, Intent, basename, is_launcher, is_shell};
@@ -121,6 +122,8 @@ pub struct Engine {
     kin: HashMap<Kin, (usize, GroupKey)>,
     /// Sockets that were there before the job.
     sockets: Vec<Socket>,
+    /// Destinations that could not be compared with the policy's names.
+    unnamed: BTreeSet<SocketAddr>,
     /// What the recorder says that it could not see in this run.
     told_gaps: Vec<String>,
     lost: BTreeMap<Plane, (u64, Timestamp, u64)>,
@@ -265,6 +268,7 @@ impl Engine {
             groups: BTreeMap::new(),
             kin: HashMap::new(),
             sockets: Vec::new(),
+            unnamed: BTreeSet::new(),
             told_gaps: Vec::new(),
             lost: BTreeMap::new(),
             lost_hooks: BTreeMap::new(),
@@ -756,7 +760,16 @@ impl Engine {
         let (step, program) = (process.step.clone(), process.name.to_string());
         let agent = process.agent.clone();
         let rules = self.rules(&step, agent);
-        let mut ruling = rules.network(&Peer { address: to, names: &names, transport });
+        let peer = Peer { address: to, names: &names, transport };
+        let mut ruling = rules.network(&peer);
+        // A sensor that only looks now and then sees no DNS answers: this may well be a host of the list.
+        if start.sight.egress == Reach::Polled
+            && matches!(ruling, Ruling::Unlisted(_))
+            && rules.may_be_named(&peer)
+        {
+            ruling = Ruling::Unrestricted;
+            self.unnamed.insert(to);
+        }
         // A package group means the hosts its client chooses, as long as no script is in between.
         if let (Ruling::Unlisted(_), Some(tool)) = (&ruling, self.choosing(event.actor))
             && let Some(rule) = tool.group.as_ref().and_then(|group| rules.client(group))

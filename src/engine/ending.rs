@@ -156,6 +156,13 @@ impl Engine {
                 since.rfc3339()
             ));
         }
+        if !self.unnamed.is_empty() {
+            let some = self.unnamed.iter().take(5).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            gaps.push(format!(
+                "{} destinations are known by address alone and could not be compared with the host names of the policy: {some}",
+                self.unnamed.len()
+            ));
+        }
         gaps.extend(self.told_gaps.iter().cloned());
         if self.unattributed > 0 {
             gaps.push(format!("{} processes could not be tied to a step", self.unattributed));

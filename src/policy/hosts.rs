@@ -118,6 +118,13 @@ impl HostRule {
             && self.is_host_of(to)
     }
 
+    /// Whether this rule names a host that the peer may be, for all we know of it: its address alone.
+    pub fn could_be(&self, to: &Destination) -> bool {
+        let port = self.port.map_or(matches!(to.port, 80 | 443), |port| port == to.port);
+        let is_name = !matches!(self.target, Target::Net(_));
+        is_name && to.names.is_empty() && port && to.transport == self.transport.unwrap_or(Transport::Tcp)
+    }
+
     /// The same host, whatever the port: what a reader would look at first.
     pub fn is_host_of(&self, to: &Destination) -> bool {
         match &self.target {

@@ -270,6 +270,14 @@ impl Rules {
         if is_metadata && matches!(ruling, Ruling::Unrestricted) { self.metadata() } else { ruling }
     }
 
+    /// Whether a peer that is known by address alone may be one that each list names.
+    pub fn may_be_named(&self, peer: &Peer<'_>) -> bool {
+        let to = Destination::of(peer);
+        let mut lists = self.layers.iter().filter_map(|layer| layer.network.allow.as_ref());
+        !to.is_metadata()
+            && lists.all(|allow| allow.iter().any(|(rule, _)| rule.could_be(&to) || rule.allows(&to)))
+    }
+
     /// The entry by which the client of this package group may choose its hosts: every list that
     /// restricts the network has to name the group.
     pub fn client(&self, group: &str) -> Option<RuleRef> {

@@ -185,6 +185,8 @@ impl Tree {
         if self.root.is_none() {
             self.root = Some(key);
         }
+        // What the parent opened since the last look is the parent's own, and only inherited here.
+        self.look_at(parent.pid, events);
         let inherited = match self.job.get(&parent.pid) {
             Some(above) if above.key == parent => above.descriptors.clone(),
             _ if parent == self.guard => self.own_descriptors.clone(),
