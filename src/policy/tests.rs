@@ -761,3 +761,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_address_without_a_name_may_be_a_host_of_the_list_on_its_ports() {
+    let rules = rules(
+        "version: 1\ndefaults:\n  network: {allow: [\"api.example\", \"10.0.0.0/8:5432\"]}\n",
+        "local/run",
+        None,
+    );
+    let may = |address: &str, names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let address = address.parse().expect("a test address");
+        rules.may_be_named(&Peer { address, names: &names, transport: Transport::Tcp })
+    };
+    assert!(may("203.0.113.7:443", &[]) && may("203.0.113.7:80", &[]));
+    assert!(!may("203.0.113.7:8443", &[]), "no name stands for that port");
+    assert!(!may("203.0.113.7:443", &["other.example"]), "its name is known, and is another");
+    assert!(!may("169.254.169.254:80", &[]), "the metadata service has no name");
+}
