@@ -45,7 +45,7 @@ pub enum Input {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
-    /// `edamame-guard/evidence/v1`
+    /// `edamame-guard/evidence/v2`
     pub schema: String,
     /// Version of the program that recorded.
     pub version: String,
