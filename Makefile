@@ -1,6 +1,6 @@
 # `make` lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo bench test test-all trials lint
+.PHONY: help setup build demo bench test test-all trials first-run lint
 
 CARGO := .config/cargo.sh
 # Passed to the demo, as in `make demo ARGS="--manager pip --seed 7"`.
@@ -36,9 +36,14 @@ test: setup ## Run every test; those that need a kernel feature or root say when
 test-all: setup lint demo ## Lint, run the demo, then every test with the slow ones
 	@$(CARGO) test --locked --doc -- --include-ignored
 	@$(CARGO) test --locked --tests -- --include-ignored
+	@$(MAKE) --no-print-directory first-run ARGS=
 
 trials: build ## Run the honest and hostile jobs of tests/trials and print a table (root; some ask the package registries)
 	@tests/trials/run.sh
+
+first-run: build ## Run ordinary jobs without a policy, and each with an attack inside (root; asks the registries)
+	@fixtures/first-run/prepare.sh
+	@fixtures/first-run/run.py $(ARGS)
 
 lint: setup ## Check format, lints and documentation
 	@$(CARGO) fmt --all --check
