@@ -83,3 +83,32 @@ fn without_rights_nothing_is_started_and_the_reason_is_said() {
         assert!(!place.root.path().join("ran").exists());
     });
 }
+
+#[test]
+fn a_machine_without_types_or_cgroups_is_told_before_anything_starts() {
+    for hidden in ["/sys/kernel/btf", "/sys/fs/cgroup"] {
+        live("a_machine_without_types_or_cgroups_is_told_before_anything_starts", |_| {
+            unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("private");
+            // Wherever the unified hierarchy is, not only where it usually is.
+            let mounts = fs::read_to_string("/proc/self/mounts").expect("readable");
+            let unified = mounts
+                .lines()
+                .filter(|line| line.contains(" cgroup2 "))
+                .filter_map(|line| line.split(' ').nth(1));
+            let places: Vec<&str> = if hidden.contains("cgroup") { unified.collect() } else { vec![hidden] };
+            for place in &places {
+                nix::mount::umount2(*place, nix::mount::MntFlags::MNT_DETACH).ok();
+                mount(Some("nothing"), *place, Some("tmpfs"), MsFlags::empty(), None::<&str>).ok();
+            }
+            let place = Place::new("");
+            let output = place.run(&["--sensor", "ebpf"], &["touch", "ran"]);
+            let said = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(125), "{hidden} {places:?}: {said}");
+            let word = if hidden.contains("cgroup") { "cgroup" } else { "BTF" };
+            assert!(said.starts_with("error: ") && said.contains(word), "{said}");
+            assert!(!place.root.path().join("work/ran").exists());
+        });
+    }
+}
