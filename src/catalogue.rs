@@ -11,6 +11,8 @@ use serde::Deserialize;
 
 use crate::job::Job;
 
+pub mod posture;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Entry {

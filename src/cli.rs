@@ -48,6 +48,14 @@ pub enum Command {
     /// Work with policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Read the host's security state: what is weak, or what differs from an earlier reading
+    Posture {
+        #[arg(long)]
+        json: bool,
+        /// An earlier `posture --json` to compare with; 86 if anything differs
+        #[arg(long, value_name = "FILE")]
+        baseline: Option<PathBuf>,
+    },
     /// List the rules, or show one rule's page
     Rules {
         /// Rule id, such as cred-file-access

@@ -525,7 +525,7 @@ pub fn writes(homes: &[String]) -> BTreeMap<&'static str, GlobSet> {
 }
 
 /// Places where any work leaves files: the workspace, scratch folders, the user's own home.
-fn is_ordinary_place(path: &str, context: &Context<'_>) -> bool {
+pub fn is_ordinary_place(path: &str, context: &Context<'_>) -> bool {
     let below = |folder: &str| {
         folder.len() > 1
             && path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

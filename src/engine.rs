@@ -5,6 +5,7 @@
 
 mod ending;
 mod needs;
+mod posture;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -66,6 +67,8 @@ pub struct Heartbeat {
 
 /// Beats come every [`HEARTBEAT_NS`]; a longer silence than this is told.
 const LONGEST_SILENCE_NS: u64 = 3 * HEARTBEAT_NS;
+/// What a loaded module changes.
+const MODULES: &str = "/proc/modules";
 /// How often a sidecar says that it is alive.
 pub const HEARTBEAT_NS: u64 = 5_000_000_000;
 
@@ -112,6 +115,7 @@ pub struct Engine {
     /// What was launched: the newest ctime and digest.
     digests: HashMap<Object, (Option<Timestamp>, Option<Arc<str>>)>,
     undigested: u64,
+    posture: posture::Snapshots,
     /// Coding agents that are about to be launched.
     agents: HashMap<ProcessKey, Arc<str>>,
     agents_seen: BTreeSet<String>,
@@ -261,6 +265,7 @@ impl Engine {
             objects: HashMap::new(),
             digests: HashMap::new(),
             undigested: 0,
+            posture: posture::Snapshots::default(),
             agents: HashMap::new(),
             agents_seen: BTreeSet::new(),
             rules: HashMap::new(),
@@ -353,6 +358,7 @@ impl Engine {
                 let digest = (file.changed, sha256.as_deref().map(Arc::from));
                 self.digests.insert(Object::of(file), digest);
             }
+            Fact::Posture { .. } => self.posture.take(fact),
             Fact::Agent { process, agent } => {
                 self.agents_seen.insert(agent.clone());
                 self.agents.insert(*process, agent.as_str().into());
@@ -383,6 +389,7 @@ impl Engine {
             self.own_homes.extend(self.homes.get(&start.job.uid).cloned());
             self.all_homes = self.homes.values().chain([&start.job.home]).cloned().collect();
             self.writes = divergence::writes(&self.own_homes);
+            self.posture.watch(&self.all_homes, &start.job.workspace);
         }
         match &event.activity {
             Activity::Answer { server, name, addresses } => {
@@ -432,6 +439,12 @@ impl Engine {
             | Activity::Mkdir { file } => self.write(sequence, event, file, &start),
             Activity::Connect { to, transport } | Activity::Send { to, transport } => {
                 self.connect(sequence, event, *to, *transport, &start);
+            }
+            Activity::Module { .. } => {
+                let effect = Effect::Write { path: MODULES.to_owned(), store: None };
+                let context = self.context(&start);
+                let explanation = self.explain(event.actor, &effect, &[], &Ruling::Unrestricted, &context);
+                self.note_writer(sequence, event, MODULES, &explanation, &start);
             }
             // No rule asks for these yet.
             _ => {}
@@ -722,6 +735,7 @@ impl Engine {
         let context = self.context(start);
         let effect = Effect::Write { path: path.clone(), store };
         let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
+        self.note_writer(sequence, event, path, &explanation, start);
         if !self.act(sequence, event, &effect, &explanation, &ruling)
             && let Some(process) = self.lineage.get(event.actor)
         {

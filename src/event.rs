@@ -489,6 +489,21 @@ pub enum Fact {
     Socket(Socket),
     /// Something that the recorder found out, while it watched, that it could not see.
     Gap { text: String },
+    /// What one check of the host's security state found, at the start and again at the end.
+    Posture {
+        /// Its id: `sudoers`.
+        check: String,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        at_end: bool,
+        /// At the end: nothing differs from the start, so `items` is left out.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unchanged: bool,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        items: Vec<PostureItem>,
+        /// What could not be read, and why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+    },
 }
 
 /// A TCP or UDP socket of the host, and who holds it.
@@ -512,6 +527,18 @@ pub struct Owner {
     pub pid: u32,
     /// Name of the program's file, else what the kernel calls the process.
     pub program: String,
+}
+
+/// One object of a check, with the value that is compared.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PostureItem {
+    /// A path, or a name within `file`: a user, a module.
+    pub object: String,
+    /// A setting's text, or a digest with permission bits and owner.
+    pub value: String,
+    /// The file it stands in, when `object` is not that file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// A process of the job that was there before the guard: what can still be known of it.

@@ -322,6 +322,70 @@ pub struct Destination {
     pub explained: Option<String>,
 }
 
+/// The host's security state: what is weak, and what the run made of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Posture {
+    /// How many checks were made.
+    pub checks: usize,
+    /// As it was at the start.
+    pub weak: Vec<Weakness>,
+    /// Every difference between start and end, expected or not.
+    pub drift: Vec<Drift>,
+}
+
+/// One object that a check does not like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weakness {
+    pub check: String,
+    pub title: String,
+    pub severity: Severity,
+    /// A path, or a name in a file.
+    pub object: String,
+    pub value: String,
+}
+
+/// One object that differs between start and end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drift {
+    pub check: String,
+    pub object: String,
+    /// `added`, `changed`, `removed`
+    pub how: &'static str,
+    /// The program that was seen to write it, and its step.
+    pub by: Option<String>,
+    pub step: Option<StepKey>,
+    /// Why this is expected: a declaration, a rule of the policy, or nothing.
+    pub explained: Option<String>,
+}
+
+impl Posture {
+    /// `30 checks, weak before the job: lockdown; 1 expected change`.
+    pub fn in_words(&self) -> String {
+        let count = |number: usize, one: &str, many: &str| {
+            format!("{number} {}", if number == 1 { one } else { many })
+        };
+        let mut weak: Vec<&str> = self.weak.iter().map(|weak| weak.check.as_str()).collect();
+        weak.dedup();
+        let weak = if weak.is_empty() {
+            String::new()
+        } else {
+            format!(", weak before the job: {}", weak.join(", "))
+        };
+        let expected = self.drift.iter().filter(|drift| drift.explained.is_some()).count();
+        let change = match (expected, self.drift.len() - expected) {
+            (0, 0) => "nothing changed".to_owned(),
+            (expected, 0) => count(expected, "expected change", "expected changes"),
+            (0, other) => count(other, "unexplained change", "unexplained changes"),
+            (expected, other) => format!(
+                "{}, {}",
+                count(other, "unexplained change", "unexplained changes"),
+                count(expected, "expected one", "expected ones")
+            ),
+        };
+        format!("{}{weak}; {change}", count(self.checks, "check", "checks"))
+    }
+}
+
 /// How the watched command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExitView {
@@ -340,6 +404,8 @@ pub struct Report {
     pub mode: &'static str,
     pub fail_on: FailOn,
     pub coverage: Coverage,
+    /// `None` when the recording has no snapshot.
+    pub posture: Option<Posture>,
     pub steps: Vec<StepReport>,
     /// Sorted: failing first, then by severity, then by time.
     pub findings: Vec<Finding>,

@@ -27,6 +27,7 @@ pub mod engine;
 pub mod agents;
 pub mod evidence;
 pub mod lookup;
+pub mod posture;
 pub mod redact;
 pub mod reports;
 pub mod runners;

@@ -168,6 +168,15 @@ impl Redactor {
                     self.text(&mut owner.program);
                 }
             }
+            Input::Fact(Fact::Posture { items, problem, .. }) => {
+                for item in items {
+                    self.text(&mut item.object);
+                    self.text(&mut item.value);
+                }
+                if let Some(problem) = problem {
+                    self.text(problem);
+                }
+            }
             Input::Fact(_) | Input::Heartbeat(_) | Input::End(_) => {}
         }
     }

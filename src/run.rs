@@ -1,6 +1,7 @@
 //! The one loop: wait for an [`Input`], write it down, give it to the engine; then the reports.
 
 mod explain;
+mod posture;
 pub mod sidecar;
 
 use std::ffi::{OsStr, OsString};
@@ -22,8 +23,10 @@ use crate::engine::{End, Engine, Input, Settings, Start};
 use crate::event::{Fact, Timestamp};
 use crate::evidence::{self, BadRecord, Writer};
 use crate::finding::{FailOn, Report};
+use crate::job::Job;
 use crate::lookup::Lookup;
 use crate::policy::{Mode, Policy, PolicyError};
+use crate::posture::Camera;
 use crate::redact::Redactor;
 use crate::reports::{Directory, terminal};
 use crate::runners;
@@ -138,6 +141,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
             Ok(0)
         }
         Command::Policy(PolicyCommand::Learn { recordings }) => learn(&recordings),
+        Command::Posture { json, baseline } => posture::posture(json, baseline.as_deref()),
         Command::Rules { id } => rules(id.as_deref()),
         Command::Doctor => Ok(doctor()),
     }
@@ -311,6 +315,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     };
 
     let facts = runners::facts(&job);
+    let mut camera = camera(&facts, &job);
     let mut sensor = choose(run.watching)?;
     tape.take(Input::Start(Start {
         schema: evidence::SCHEMA.to_owned(),
@@ -324,7 +329,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     for declaration in declarations {
         tape.take(Input::Declaration(declaration));
     }
-    for fact in facts {
+    for fact in facts.into_iter().chain(camera.start()) {
         tape.take(Input::Fact(fact));
     }
 
@@ -338,6 +343,9 @@ fn run(run: &Run) -> Result<u8, Error> {
     }
     for text in sensor.gaps() {
         tape.take(Input::Fact(Fact::Gap { text }));
+    }
+    for fact in camera.end() {
+        tape.take(Input::Fact(fact));
     }
     tape.take(Input::End(End {
         time: now(),
@@ -387,6 +395,19 @@ pub(crate) fn start_sensor(watching: Watching) -> Result<Chosen, Error> {
         Some(UnsupportedArgument::Skip) => OnUnsupported::Skip,
     };
     Ok(sensors::choose(kind, on_unsupported, &sensor_options())?)
+}
+
+/// What takes the snapshots of this host for this job.
+pub(crate) fn camera(facts: &[Fact], job: &Job) -> Camera {
+    let homes: Vec<String> = facts
+        .iter()
+        .filter_map(|fact| match fact {
+            Fact::Home { path, .. } => Some(path.clone()),
+            _ => None,
+        })
+        .chain([job.home.clone()])
+        .collect();
+    Camera::new(&homes, &job.workspace, std::env::var_os("PATH").as_deref())
 }
 
 /// Starts the command and feeds the tape until it ends.

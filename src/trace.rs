@@ -8,6 +8,8 @@
 //! answer api.example 203.0.113.7        a name server's answer
 //! digest /usr/bin/tool ab…              the content of a program, told before its launch
 //! 2 agent codex                         the process is a coding agent, told before its launch
+//! before sudoers /etc/sudoers a         what a posture check found at the start: check, object, value[, file]
+//! after sudoers /etc/sudoers b          and at the end
 //! 2 exit
 //! ```
 //! Process 1 is `bash /w/build.sh`, whose text is the step's; home is /home/u, workspace /w.
@@ -17,7 +19,7 @@ use std::collections::BTreeMap;
 
 use crate::engine::{End, Engine, Input, Settings, Start};
 use crate::event::{
-    Access, Activity, Event, Fact, File, Launch, ProcessKey, Reach, Sight, Timestamp, Transport,
+    Access, Activity, Event, Fact, File, Launch, PostureItem, ProcessKey, Reach, Sight, Timestamp, Transport,
 };
 use crate::finding::Report;
 use crate::intent::{Declaration, Text};
@@ -76,6 +78,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
     ];
     let mut time = START;
     let mut facts = Vec::new();
+    let mut posture: BTreeMap<String, (Vec<PostureItem>, Vec<PostureItem>)> = BTreeMap::new();
     // Gives the place of whatever comes next.
     let mut event = |actor: u32, activity: Option<Activity>| {
         if let Some(activity) = activity {
@@ -92,6 +95,16 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         if let ["digest", path, digest] = words[..] {
             let file = executable(path);
             facts.push((event(0, None), Fact::Digest { file, sha256: Some(digest.to_owned()) }));
+            continue;
+        }
+        if let ["before" | "after", check, object, value, ..] = words[..] {
+            let item = PostureItem {
+                object: absolute(object),
+                value: value.replace('_', " "),
+                file: words.get(4).map(|file| (*file).to_owned()),
+            };
+            let (before, after) = posture.entry(check.to_owned()).or_default();
+            if words[0] == "before" { before } else { after }.push(item);
             continue;
         }
         if words[0] == "answer" {
@@ -132,6 +145,14 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
     }
     for (at, fact) in facts.into_iter().rev() {
         inputs.insert(at, Input::Fact(fact));
+    }
+    for (check, (before, after)) in posture {
+        let fact = |at_end, items| {
+            let check = check.clone();
+            Input::Fact(Fact::Posture { check, at_end, unchanged: false, items, problem: None })
+        };
+        inputs.insert(5, fact(false, before));
+        inputs.push(fact(true, after));
     }
     inputs.push(Input::End(End {
         time: Timestamp(time + 1),

@@ -145,6 +145,45 @@ fn a_program_is_known_by_its_content() {
 }
 
 #[test]
+fn a_change_of_the_hosts_state_is_tied_to_who_made_it() {
+    live("a_change_of_the_hosts_state_is_tied_to_who_made_it", |_| {
+        let place = Place::new("echo 'export A=1' >> ~/.bashrc\nmake -s\n");
+        place
+            .write("work/Makefile", "all:\n\techo 'index-url = http://packages.example/' > $(HOME)/.npmrc\n");
+        let output = place.run(&[], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let report = place.report();
+        let home = place.root.path().join("home").canonicalize().unwrap();
+        let npmrc = home.join(".npmrc").display().to_string();
+        let drift = report["posture"]["drift"].as_array().expect("changes");
+        let told = |file: &str| {
+            let object = home.join(file).display().to_string();
+            drift.iter().find(|drift| drift["object"] == object.as_str()).expect("a change")
+        };
+        // The step says so itself; a recipe's write to the home is worth a note.
+        assert_eq!(told(".bashrc")["explained"], "named at build.sh:1", "{report:#}");
+        assert!(told(".npmrc")["explained"].is_null(), "{report:#}");
+        let notes = report["findings"].as_array().expect("findings");
+        assert!(
+            notes.iter().any(|note| note["rule"] == "posture-drift"
+                && note["object"] == npmrc.as_str()
+                && note["severity"] == "low"
+                && note["process"]["exe"].as_str().is_some_and(|image| image.ends_with("sh"))),
+            "{report:#}"
+        );
+        place.replay_is_the_same(&output);
+        place.write(
+            "work/.github/guard.yml",
+            "version: 1\ndefaults: {posture: {allow: [package-configuration]}}\n",
+        );
+        place.write("home/.npmrc", "other\n");
+        let output = place.run(&[], &["bash", "build.sh"]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(!place.report()["findings"].to_string().contains("posture-drift"));
+    });
+}
+
+#[test]
 fn exit_statuses_are_those_of_the_table() {
     live("exit_statuses_are_those_of_the_table", |_| {
         let place = Place::new("exit 7\n");

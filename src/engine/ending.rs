@@ -31,14 +31,18 @@ impl Engine {
             self.settings.fail_on.or(recorded).or_else(|| self.policy.fail_on()).unwrap_or(FailOn::From(
                 if self.policy.is_absent() { Severity::High } else { Severity::Medium },
             ));
-        let coverage = self.coverage(&start, end.as_ref());
+        let (posture, unread) = self.posture(&start, end.as_ref().is_some_and(|end| end.watching));
+        let mut coverage = self.coverage(&start, end.as_ref());
+        coverage.gaps.extend(unread);
         let mut findings: Vec<Finding> =
             std::mem::take(&mut self.groups).into_values().map(|group| group.finding).collect();
         findings.extend(self.losses());
         let mut findings = fold(findings);
         for finding in &mut findings {
             finding.fingerprint = fingerprint(finding, &start.job);
-            finding.silence = silence(finding, &start, &self.policy);
+            if finding.silence.is_empty() {
+                finding.silence = silence(finding, &start, &self.policy);
+            }
         }
         let (mut findings, suppressed) = self.suppress(findings, &start);
         for finding in &mut findings {
@@ -87,6 +91,7 @@ impl Engine {
             mode: "audit",
             fail_on,
             coverage,
+            posture,
             steps,
             findings,
             suppressed,
@@ -356,7 +361,7 @@ fn fold(findings: Vec<Finding>) -> Vec<Finding> {
 }
 
 /// A path as the policy would name it: `~/…`, `./…`.
-fn relative(object: &str, job: &Job) -> String {
+pub(super) fn relative(object: &str, job: &Job) -> String {
     for (folder, short) in [(&job.workspace, "."), (&job.home, "~")] {
         if folder.len() > 1
             && let Some(rest) = object.strip_prefix(folder.as_str())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::catalogue::posture;
 use crate::finding::FailOn;
 use crate::job::Location;
 
@@ -298,6 +299,10 @@ impl Reader<'_> {
             {
                 let Some(field) = fields.get(key) else { continue };
                 for (item, node) in text_list(field.value, &format!("`posture.{key}`"), &mut self.problems) {
+                    if let Err(complaint) = posture_item(key, item) {
+                        self.problems.at(node, complaint);
+                        continue;
+                    }
                     list.push(Entry {
                         item: item.to_owned(),
                         text: item.to_owned(),
@@ -552,6 +557,37 @@ pub(super) fn file_item(text: &str) -> Result<(Verb, PathGlob), Complaint> {
 }
 
 /// A list of text.
+/// A check's id; in `allow` also `group:object`.
+fn posture_item(key: &str, item: &str) -> Result<(), Complaint> {
+    let checks = posture::checks();
+    if let (Some((group, _)), "allow") = (item.split_once(':'), key) {
+        if checks.iter().any(|check| check.group == group) {
+            return Ok(());
+        }
+        let complaint = Complaint::new(format!("unknown group of checks `{}`", shown(group)));
+        let near = nearest(group, checks.iter().map(|check| check.group.as_str()));
+        return Err(complaint.hint(near.map_or_else(
+            || "`edamame-guard posture` lists the groups".to_owned(),
+            |near| format!("did you mean `{near}:`?"),
+        )));
+    }
+    match posture::check(item) {
+        Some(check) if key == "require" && !check.can_be_weak() => {
+            Err(Complaint::new(format!("`{item}` can't be required: it has no state that is wrong as such"))
+                .hint("a change of it during the run is told anyway"))
+        }
+        Some(_) => Ok(()),
+        None => {
+            let complaint = Complaint::new(format!("unknown check `{}`", shown(item)));
+            let near = nearest(item, checks.iter().map(|check| check.id.as_str()));
+            Err(complaint.hint(near.map_or_else(
+                || "`edamame-guard posture` lists the checks".to_owned(),
+                |near| format!("did you mean `{near}`?"),
+            )))
+        }
+    }
+}
+
 pub(super) fn text_list<'n>(node: &'n Node, what: &str, problems: &mut Problems) -> Vec<(&'n str, &'n Node)> {
     let Value::List(items) = &node.value else {
         problems.at(

@@ -70,14 +70,6 @@ pub(super) fn all(policy: &Policy) -> Vec<Warning> {
         }
     }
     // Read and kept, but not acted on yet: a restriction that does nothing must not look like one.
-    for block in policy.blocks() {
-        for entry in block.posture_allow.iter().chain(&block.posture_require) {
-            warn(
-                &entry.location,
-                format!("`posture: {}` does nothing yet: this version takes no posture", entry.text),
-            );
-        }
-    }
     for exception in &policy.exceptions {
         if exception.until.is_none() {
             warn(

@@ -5,7 +5,7 @@ use std::io;
 use serde::Serialize;
 
 use crate::event::{Owner, Socket};
-use crate::finding::{Coverage, Finding, ProcessView, Report, StepReport, Suppressed};
+use crate::finding::{Coverage, Finding, Posture, ProcessView, Report, StepReport, Suppressed};
 use crate::job::Location;
 
 const SCHEMA: &str = "edamame-guard/findings/v1";
@@ -25,6 +25,7 @@ struct Document<'a> {
     mode: Mode,
     fail_on: &'static str,
     coverage: CoverageShape<'a>,
+    posture: Option<PostureShape<'a>>,
     steps: Vec<StepShape<'a>>,
     findings: Vec<FindingShape<'a>>,
     suppressed: Vec<SuppressedShape<'a>>,
@@ -78,6 +79,53 @@ struct CoverageShape<'a> {
     /// Those of the gaps that this sensor has on every run.
     limits: &'a [String],
     tier: &'a str,
+}
+
+#[derive(Serialize)]
+struct PostureShape<'a> {
+    checks: usize,
+    weak: Vec<WeaknessShape<'a>>,
+    drift: Vec<DriftShape<'a>>,
+}
+
+#[derive(Serialize)]
+struct WeaknessShape<'a> {
+    check: &'a str,
+    title: &'a str,
+    severity: &'static str,
+    object: &'a str,
+    value: &'a str,
+}
+
+#[derive(Serialize)]
+struct DriftShape<'a> {
+    check: &'a str,
+    object: &'a str,
+    how: &'static str,
+    by: Option<&'a str>,
+    step: Option<&'a str>,
+    explained: Option<&'a str>,
+}
+
+impl<'a> PostureShape<'a> {
+    fn of(posture: &'a Posture) -> Self {
+        let weak = posture.weak.iter().map(|weak| WeaknessShape {
+            check: &weak.check,
+            title: &weak.title,
+            severity: weak.severity.as_str(),
+            object: &weak.object,
+            value: &weak.value,
+        });
+        let drift = posture.drift.iter().map(|drift| DriftShape {
+            check: &drift.check,
+            object: &drift.object,
+            how: drift.how,
+            by: drift.by.as_deref(),
+            step: drift.step.as_ref().map(|step| step.0.as_str()),
+            explained: drift.explained.as_deref(),
+        });
+        Self { checks: posture.checks, weak: weak.collect(), drift: drift.collect() }
+    }
 }
 
 #[derive(Serialize)]
@@ -176,6 +224,7 @@ impl<'a> Document<'a> {
             mode: Mode { requested: report.mode, effective: report.mode },
             fail_on: report.fail_on.as_str(),
             coverage: CoverageShape::of(&report.coverage),
+            posture: report.posture.as_ref().map(PostureShape::of),
             steps: report.steps.iter().map(StepShape::of).collect(),
             findings: report.findings.iter().map(FindingShape::of).collect(),
             suppressed: report.suppressed.iter().map(SuppressedShape::of).collect(),

@@ -3,8 +3,9 @@
 use crate::detections::Detection;
 use crate::event::{Owner, ProcessKey, Reach, Socket, Timestamp, Transport};
 use crate::finding::{
-    Confidence, Counts, Coverage, CoverageState, Destination, Disposition, ExitView, FailOn, Finding, Kind,
-    Needs, ProcessView, Report, RuleId, Severity, StepReport, Suppressed, Technique, Verdict,
+    Confidence, Counts, Coverage, CoverageState, Destination, Disposition, Drift, ExitView, FailOn, Finding,
+    Kind, Needs, Posture, ProcessView, Report, RuleId, Severity, StepReport, Suppressed, Technique, Verdict,
+    Weakness,
 };
 use crate::job::{Job, Location, Provider, Step, StepKey};
 
@@ -104,6 +105,7 @@ pub fn clean() -> Report {
         },
         steps: vec![install, test, tool],
         findings: Vec::new(),
+        posture: None,
         suppressed: Vec::new(),
         policy: None,
         notices: vec![
@@ -180,6 +182,34 @@ pub fn findings() -> Report {
         socket("127.0.0.1:40001", Some("127.0.0.1:40002"), &[HOSTILE]),
         socket("[::]:22", None, &[]),
     ];
+    report.posture = Some(Posture {
+        checks: 30,
+        weak: vec![Weakness {
+            check: "docker-socket".to_owned(),
+            title: "a container engine that makes its users root".to_owned(),
+            severity: Severity::Medium,
+            object: "/var/run/docker.sock".to_owned(),
+            value: "socket 660 0:999".to_owned(),
+        }],
+        drift: vec![
+            Drift {
+                check: "hosts".to_owned(),
+                object: "/etc/hosts".to_owned(),
+                how: "changed",
+                by: Some("tee".to_owned()),
+                step: Some(StepKey::local()),
+                explained: Some("build.sh:3".to_owned()),
+            },
+            Drift {
+                check: "sudoers".to_owned(),
+                object: format!("/etc/sudoers.d/{HOSTILE}"),
+                how: "added",
+                by: None,
+                step: None,
+                explained: None,
+            },
+        ],
+    });
     report.suppressed = vec![Suppressed {
         rule: "egress-undeclared".to_owned(),
         object: "sentry.example:443".to_owned(),

@@ -160,6 +160,9 @@ fn tail(report: &Report, limit: usize) -> String {
         tail.push("\n");
     }
     tail.push(&coverage(report));
+    if let Some(posture) = &report.posture {
+        tail.push(&format!("**Posture**: {}.\n\n", text::markdown(&posture.in_words(), 400)));
+    }
     if !report.suppressed.is_empty() {
         let held: Vec<String> = report
             .suppressed

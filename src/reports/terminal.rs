@@ -62,6 +62,9 @@ pub fn render(report: &Report, style: Style, report_dir: Option<&str>) -> String
 
     page.blank();
     coverage(&mut page, report);
+    if let Some(posture) = &report.posture {
+        page.row("posture", &text::short(&posture.in_words(), 400));
+    }
     for notice in report.notices.iter().take(MOST_LINES) {
         page.notice(notice);
     }

@@ -24,6 +24,7 @@ use crate::evidence::{self, Writer};
 use crate::finding::FailOn;
 use crate::lookup::Lookup;
 use crate::policy::Policy;
+use crate::posture::Camera;
 use crate::redact::Redactor;
 use crate::reports::Directory;
 use crate::run::{self, Error, TICK};
@@ -302,6 +303,8 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let (job, declarations) = runners::local::session(&directory, &home, nix::unistd::getuid().as_raw());
     let facts = runners::facts(&job);
+    let mut camera = run::camera(&facts, &job);
+    let snapshot = camera.start();
     let Chosen { mut sensor, said } = run::start_sensor(watching(sensor, on_unsupported)?)?;
     let running = sensor.adopt(root)?;
     let fail_on = fail_on.to_string_lossy().into_owned();
@@ -323,6 +326,7 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
         )),
         failure: None,
         lost: 0,
+        camera,
         beat: about.since,
         since: about.since,
     };
@@ -339,7 +343,7 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
         recorder.take(Input::Declaration(declaration));
     }
     let ready = Ready { sight: sensor.sight().clone(), said, processes: running.len() };
-    for fact in facts.into_iter().chain(running.into_iter().map(Fact::Running)) {
+    for fact in facts.into_iter().chain(snapshot).chain(running.into_iter().map(Fact::Running)) {
         recorder.take(Input::Fact(fact));
     }
     recorder.take(Input::Heartbeat(Heartbeat { time: recorder.beat }));
@@ -384,6 +388,7 @@ struct Recorder {
     writer: Writer<BufWriter<File>>,
     failure: Option<io::Error>,
     lost: u64,
+    camera: Camera,
     beat: Timestamp,
     since: Timestamp,
 }
@@ -435,6 +440,9 @@ impl Recorder {
         }
         for text in sensor.gaps() {
             self.take(Input::Fact(Fact::Gap { text }));
+        }
+        for fact in self.camera.end() {
+            self.take(Input::Fact(fact));
         }
         let watching = client.is_some() && sensor.is_watching() && self.failure.is_none();
         self.take(Input::End(End { time: run::now(), command: None, signal: None, watching, client }));

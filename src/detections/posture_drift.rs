@@ -1,0 +1,184 @@
+//! The host's security state is not what it was when the job began.
+//!
+//! ## What it sees
+//! About thirty checks (`edamame-guard posture` lists them) are read before the first step and after
+//! the last: who may act as root, users and keys, kernel settings, loaded modules, set-id programs,
+//! name resolution, trusted authorities, scheduled work, services, shell start-up, and the
+//! configuration of git, package clients and coding agents. A difference is tied to the process that
+//! was seen to write the file.
+//!
+//! ## Why it matters
+//! A job that makes itself root, trusts another authority or leaves a service behind outlives its own
+//! end, on a self-hosted runner for ever. After a credential was read in the same strand it is worth
+//! failing the job by itself.
+//!
+//! ## What to do
+//! Put the state back. If the step is meant to set it up, say so in its text, or allow the check in
+//! `.github/guard.yml`: `posture: {allow: [sudoers]}`, or one object: `"accounts:/etc/sudoers.d/ci"`.
+//!
+//! ## Known limits
+//! What is changed and put back within the run is no drift; the record has the writes. A change that no
+//! process of the job was seen to make has low confidence: the host's own daemons change things too.
+//! Firewall rules and the token's permissions are not read.
+
+use super::{Detection, nothing};
+use crate::finding::{Confidence, RuleId, Severity, Technique};
+
+pub const DETECTION: Detection = Detection {
+    id: RuleId("posture-drift"),
+    severity: Severity::High,
+    confidence: Confidence::Medium,
+    techniques: &[Technique("T1562"), Technique("T1548.003"), Technique("T1546")],
+    references: &[],
+    frameworks: &["CICD-SEC-7", "ASI10"],
+    remedy: "Put the state back, or allow the check for this step if the step is meant to change it.",
+    source: include_str!("posture_drift.rs"),
+    check: nothing,
+};
+
+#[cfg(test)]
+mod tests {
+    use crate::trace::{expect, findings, report};
+
+    #[test]
+    fn others_code_that_makes_itself_root_fails_the_job() {
+        let trace = "before sudoers /etc/sudoers a
+             after sudoers /etc/sudoers a
+             after sudoers /etc/sudoers.d/x b
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/node node setup.js
+             3 create /etc/sudoers.d/x";
+        expect("npm ci\n", trace, &["!posture-drift posture high /etc/sudoers.d/x"]);
+        let report = report("npm ci\n", "", trace);
+        assert!(
+            report.findings[0].title.starts_with("node added /etc/sudoers.d/x"),
+            "{:#?}",
+            report.findings
+        );
+        assert!(report.findings[0].silence.contains("posture: {allow: [sudoers]}"));
+    }
+
+    #[test]
+    fn what_the_step_says_it_does_is_only_listed() {
+        let trace = "before hosts /etc/hosts a
+             after hosts /etc/hosts b
+             1 write /etc/hosts";
+        expect("echo 127.0.0.1 db >> /etc/hosts\n", trace, &[]);
+        let drift = report("echo 127.0.0.1 db >> /etc/hosts\n", "", trace).posture.unwrap().drift;
+        assert!(drift.len() == 1 && drift[0].explained.is_some(), "{drift:#?}");
+    }
+
+    #[test]
+    fn a_package_manager_may_add_users_and_services() {
+        expect(
+            "apt-get install -y postgresql\n",
+            "before users root a /etc/passwd
+             after users root a /etc/passwd
+             after users postgres b /etc/passwd
+             after services /etc/systemd/system/multi-user.target.wants/pg.service c
+             1 > 2 launch /usr/bin/apt-get apt-get install -y postgresql
+             2 > 3 launch /usr/bin/dpkg dpkg --configure postgresql
+             3 > 4 launch /usr/sbin/useradd useradd postgres
+             4 rename /etc/passwd+ /etc/passwd
+             3 > 5 launch /usr/bin/systemctl systemctl enable pg
+             5 create /etc/systemd/system/multi-user.target.wants/pg.service",
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_policy_expects_a_check_or_one_object() {
+        let trace = "before sudoers /etc/sudoers a
+             after sudoers /etc/sudoers a
+             after sudoers /etc/sudoers.d/x b
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/node node setup.js
+             3 create /etc/sudoers.d/x";
+        for item in ["sudoers", "\"accounts:/etc/sudoers.d/*\""] {
+            let policy = format!("version: 1\ndefaults: {{posture: {{allow: [{item}]}}}}\n");
+            // The write itself was not allowed by that.
+            assert_eq!(
+                findings("npm ci\n", &policy, trace),
+                ["file-undeclared divergence low /etc/sudoers.d/x"],
+                "{item}"
+            );
+        }
+        let policy = "version: 1\ndefaults: {posture: {allow: [\"accounts:/etc/other\"]}}\n";
+        assert_eq!(findings("npm ci\n", policy, trace), ["!posture-drift posture high /etc/sudoers.d/x"]);
+    }
+
+    #[test]
+    fn registries_that_an_install_script_changes_are_told_and_ones_that_npm_sets_are_not() {
+        let drift = "before package-configuration ~/.npmrc a
+             after package-configuration ~/.npmrc b\n";
+        expect(
+            "npm ci\n",
+            &format!(
+                "{drift}1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+                 2 > 3 launch /usr/bin/node node setup.js
+                 3 write ~/.npmrc"
+            ),
+            &["posture-drift posture medium /home/u/.npmrc"],
+        );
+        expect(
+            "npm config set fund false\n",
+            &format!(
+                "{drift}1 > 2 launch /usr/bin/node node /usr/bin/npm config set fund false
+                 2 write ~/.npmrc"
+            ),
+            &[],
+        );
+    }
+
+    #[test]
+    fn after_a_credential_was_read_any_change_fails_the_job() {
+        expect(
+            "npm ci\n",
+            "before shell-start-up ~/.bashrc a
+             after shell-start-up ~/.bashrc b
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/node node setup.js
+             3 read ~/.aws/credentials
+             3 write ~/.bashrc",
+            &[
+                "!posture-drift posture high /home/u/.bashrc",
+                "file-undeclared divergence low /home/u/.aws/credentials",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_change_that_nobody_in_the_job_made_never_fails_it() {
+        let found = findings(
+            "make\n",
+            "",
+            "before ptrace-scope /proc/sys/kernel/yama/ptrace_scope 1
+             after ptrace-scope /proc/sys/kernel/yama/ptrace_scope 0
+             before resolver /etc/resolv.conf a
+             after resolver /etc/resolv.conf b
+             1 > 2 launch /usr/bin/make make",
+        );
+        assert_eq!(
+            found,
+            [
+                "posture-drift posture high /etc/resolv.conf",
+                "posture-drift posture low /proc/sys/kernel/yama/ptrace_scope"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_the_policy_requires_must_hold_at_the_start() {
+        let trace = "before docker-socket /var/run/docker.sock socket_660
+             after docker-socket /var/run/docker.sock socket_660
+             1 > 2 launch /usr/bin/make make";
+        let policy = "version: 1\ndefaults: {posture: {require: [docker-socket]}}\n";
+        assert_eq!(
+            findings("make\n", policy, trace),
+            ["!posture-docker-socket posture medium /var/run/docker.sock"]
+        );
+        expect("make\n", trace, &[]);
+        let other = "version: 1\ndefaults: {posture: {require: [ptrace-scope]}}\n";
+        assert_eq!(findings("make\n", other, trace), [""; 0]);
+    }
+}

@@ -1,0 +1,427 @@
+//! What a run made of the host's security state: the snapshots compared, each change with its writer.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::{Engine, Group, GroupKey, Start};
+use crate::catalogue::posture::{self, Check, Watched};
+use crate::detections;
+use crate::divergence::Explanation;
+use crate::event::{Event, Fact, PostureItem, ProcessKey, Timestamp};
+use crate::finding::{Confidence, Disposition, Drift, Finding, Kind, Posture, RuleId, Severity, Weakness};
+use crate::job::StepKey;
+use crate::lineage::{Process, Standing};
+
+/// What the facts said so far, and who wrote what any check looks at.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    start: BTreeMap<String, Seen>,
+    end: BTreeMap<String, Seen>,
+    watched: Watched,
+    writers: HashMap<String, Writer>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    unchanged: bool,
+    /// Object and file to value.
+    items: BTreeMap<(String, Option<String>), String>,
+    problem: Option<String>,
+}
+
+/// The last process that changed a file, unless one that nothing explains did before.
+#[derive(Clone, Debug)]
+struct Writer {
+    process: ProcessKey,
+    /// Kept here, since the lineage forgets a process that is over and did nothing of note.
+    name: Arc<str>,
+    step: StepKey,
+    agent: Option<Arc<str>>,
+    sequence: u64,
+    time: Timestamp,
+    /// Why that was expected.
+    explained: Option<String>,
+}
+
+impl Snapshots {
+    /// Writers that are kept; explained ones make room for others.
+    const WRITERS: usize = 16_384;
+
+    pub(super) fn watch(&mut self, homes: &[String], workspace: &str) {
+        self.watched = Watched::new(homes, workspace);
+    }
+
+    pub(super) fn take(&mut self, fact: &Fact) {
+        let Fact::Posture { check, at_end, unchanged, items, problem } = fact else { return };
+        let seen = Seen {
+            unchanged: *unchanged,
+            items: items
+                .iter()
+                .map(|PostureItem { object, value, file }| ((object.clone(), file.clone()), value.clone()))
+                .collect(),
+            problem: problem.clone(),
+        };
+        if *at_end { &mut self.end } else { &mut self.start }.insert(check.clone(), seen);
+    }
+
+    fn wrote(&mut self, path: &str, writer: Writer) {
+        if self.writers.len() >= Self::WRITERS {
+            self.writers.retain(|_, writer| writer.explained.is_none());
+        }
+        let has_room = self.writers.len() < Self::WRITERS;
+        match self.writers.get_mut(path) {
+            Some(known) if known.explained.is_none() && writer.explained.is_some() => {}
+            Some(known) => *known = writer,
+            None if has_room => {
+                self.writers.insert(path.to_owned(), writer);
+            }
+            None => {}
+        }
+    }
+}
+
+/// One object that differs between start and end.
+struct Change {
+    object: String,
+    file: Option<String>,
+    /// `added`, `changed`, `removed`
+    how: &'static str,
+    before: Option<String>,
+    after: Option<String>,
+}
+
+impl Engine {
+    /// Notes who changed a file that a check looks at.
+    pub(super) fn note_writer(
+        &mut self,
+        sequence: u64,
+        event: &Event,
+        path: &str,
+        explanation: &Explanation,
+        start: &Start,
+    ) {
+        if !self.posture.watched.has(path) {
+            return;
+        }
+        let Some(process) = self.lineage.get(event.actor) else { return };
+        // Any program may write in its home and in /proc; that alone explains no change of these.
+        let is_plain = self.catalogue.as_ref().is_none_or(|catalogue| catalogue.persistence(path).is_none())
+            && crate::divergence::is_ordinary_place(path, &self.context(start))
+            && matches!(explanation, Explanation::Derived(_));
+        let is_steered =
+            matches!(process.standing, Standing::Script | Standing::Undeclared | Standing::Recipe);
+        let explained = explanation.reason().filter(|_| !(is_plain && is_steered)).map(ToOwned::to_owned);
+        let writer = Writer {
+            process: event.actor,
+            name: Arc::clone(&process.name),
+            step: process.step.clone(),
+            agent: process.agent.clone(),
+            sequence,
+            time: event.time,
+            explained,
+        };
+        if writer.explained.is_none()
+            && let Some(process) = self.lineage.get_mut(event.actor)
+        {
+            process.has_touched = true;
+        }
+        self.posture.wrote(path, writer);
+    }
+
+    /// Compares the snapshots, puts findings into the groups, and says what there was to see.
+    /// The texts are gaps: what could not be read.
+    pub(super) fn posture(&mut self, start: &Start, is_watching: bool) -> (Option<Posture>, Vec<String>) {
+        if self.posture.start.is_empty() {
+            return (None, Vec::new());
+        }
+        let mut gaps = Vec::new();
+        for (moment, seen) in [("start", &self.posture.start), ("end", &self.posture.end)] {
+            gaps.extend(seen.iter().filter_map(|(check, seen)| {
+                let problem = seen.problem.as_ref()?;
+                Some(format!("the host's {check} could not be read whole at the {moment}: {problem}"))
+            }));
+        }
+        if is_watching && self.posture.end.is_empty() {
+            gaps.push("the host's posture was not read at the end: changes of it are unknown".to_owned());
+        }
+        let mut weak = Vec::new();
+        let mut drift = Vec::new();
+        for check in posture::checks() {
+            weak.extend(self.weaknesses(check, start));
+            for change in self.changes(check) {
+                drift.push(self.drift(check, change, start));
+            }
+        }
+        let checks = self.posture.start.len();
+        (Some(Posture { checks, weak, drift }), gaps)
+    }
+
+    /// What is weak at the start; a finding where the policy requires the check.
+    fn weaknesses(&mut self, check: &'static Check, start: &Start) -> Vec<Weakness> {
+        let Some(seen) = self.posture.start.get(&check.id) else { return Vec::new() };
+        let objects: Vec<(String, String)> = seen
+            .items
+            .iter()
+            .filter(|(_, value)| check.is_weak(value))
+            .map(|((object, _), value)| (object.clone(), value.clone()))
+            .collect();
+        if self.policy.posture_required().contains(&check.id.as_str()) {
+            let mut failed: Vec<(String, String)> = objects
+                .iter()
+                .map(|(object, _)| (object.clone(), format!("{object}: {}", check.title)))
+                .collect();
+            if let Some(problem) = &seen.problem {
+                let title = format!("the required check {} could not be made: {problem}", check.id);
+                failed.push((check.id.clone(), title));
+            }
+            for (object, title) in failed {
+                let finding = Finding {
+                    severity: check.severity,
+                    confidence: Confidence::High,
+                    declared: Some(format!("`posture.require: {}`", check.id)),
+                    remedy: check.remedy.clone(),
+                    ..plain(RuleId(&check.rule), title, object.clone(), start.time)
+                };
+                let key = GroupKey {
+                    rule: &check.rule,
+                    step: finding.step.clone(),
+                    agent: None,
+                    program: String::new(),
+                    object,
+                };
+                self.groups.insert(key, Group { finding, last_sequence: 0 });
+            }
+        }
+        objects
+            .into_iter()
+            .map(|(object, value)| Weakness {
+                check: check.id.clone(),
+                title: check.title.clone(),
+                severity: check.severity,
+                object,
+                value,
+            })
+            .collect()
+    }
+
+    fn changes(&self, check: &Check) -> Vec<Change> {
+        let (Some(before), Some(after)) =
+            (self.posture.start.get(&check.id), self.posture.end.get(&check.id))
+        else {
+            return Vec::new();
+        };
+        // What was not read whole can't be compared: it would all look removed.
+        if check.is_static || after.unchanged || before.problem.is_some() || after.problem.is_some() {
+            return Vec::new();
+        }
+        let keys =
+            before.items.keys().chain(after.items.keys().filter(|key| !before.items.contains_key(*key)));
+        keys.filter_map(|key| {
+            let (old, new) = (before.items.get(key), after.items.get(key));
+            let how = match (old, new) {
+                (None, _) => "added",
+                (_, None) => "removed",
+                (Some(old), Some(new)) if old != new => "changed",
+                _ => return None,
+            };
+            let (object, file) = key.clone();
+            Some(Change { object, file, how, before: old.cloned(), after: new.cloned() })
+        })
+        .collect()
+    }
+
+    /// Lists a change, and makes it a finding unless something explains it.
+    fn drift(&mut self, check: &'static Check, change: Change, start: &Start) -> Drift {
+        let path = change.file.as_ref().unwrap_or(&change.object);
+        let writer = self.posture.writers.get(path).cloned();
+        let process = writer.as_ref().and_then(|writer| self.lineage.get(writer.process)).cloned();
+        let step = writer.as_ref().map_or_else(StepKey::unattributed, |writer| writer.step.clone());
+        let agent = writer.as_ref().and_then(|writer| writer.agent.clone());
+        let shown = super::ending::relative(&change.object, &start.job);
+        let rules = self.rules(&step, agent);
+        let allowed = [&change.object, &shown]
+            .into_iter()
+            .find_map(|object| rules.posture(&check.id, &check.group, object))
+            .map(|rule| format!("allowed by `{}` ({})", rule.text, rule.location));
+        let explained = allowed.or_else(|| writer.as_ref().and_then(|writer| writer.explained.clone()));
+        let drift = Drift {
+            check: check.id.clone(),
+            object: change.object.clone(),
+            how: change.how,
+            by: writer.as_ref().map(|writer| writer.name.to_string()),
+            step: writer.as_ref().map(|writer| writer.step.clone()),
+            explained,
+        };
+        if drift.explained.is_none() {
+            match (writer, process) {
+                (Some(writer), Some(process)) => self.drift_by(check, change, &writer, &process, start),
+                _ => self.drift_by_nobody(check, change),
+            }
+        }
+        drift
+    }
+
+    /// A change of a file that no process of the job was seen to write.
+    fn drift_by_nobody(&mut self, check: &'static Check, change: Change) {
+        let title = format!(
+            "{} was {}{} ({}); nobody in the job was seen to do it",
+            change.what(check),
+            change.how,
+            change.values(check),
+            check.title
+        );
+        let finding = Finding {
+            // The kernel and its daemons change their own settings; that is nobody's doing here.
+            severity: if check.group == "kernel" { Severity::Low } else { check.severity },
+            confidence: Confidence::Low,
+            remedy: check.remedy.clone(),
+            techniques: detections::POSTURE.techniques.to_vec(),
+            silence: self.silence_drift("defaults:\n  ", check),
+            ..plain(detections::POSTURE.id, title, change.object.clone(), self.last)
+        };
+        let key = GroupKey {
+            rule: detections::POSTURE.id.0,
+            step: finding.step.clone(),
+            agent: None,
+            program: String::new(),
+            object: change.object,
+        };
+        self.groups.insert(key, Group { finding, last_sequence: 0 });
+    }
+
+    fn drift_by(
+        &mut self,
+        check: &'static Check,
+        change: Change,
+        writer: &Writer,
+        process: &Process,
+        start: &Start,
+    ) {
+        let stolen = self.lineage.strand(process.key).reads.iter().find(|read| !read.by_owner).cloned();
+        let is_others_code = matches!(process.standing, Standing::Script | Standing::Undeclared);
+        let (severity, confidence) = match (&stolen, is_others_code) {
+            (Some(_), _) => (Severity::High, Confidence::High),
+            (None, true) => (check.severity, Confidence::Medium),
+            (None, false) => (Severity::Low, Confidence::Medium),
+        };
+        let after =
+            stolen.as_ref().map(|read| format!(", after {} was read", read.title)).unwrap_or_default();
+        let title = format!(
+            "{} {} {}{} ({}), which nothing in this step explains{after}",
+            process.name,
+            change.how,
+            change.what(check),
+            change.values(check),
+            check.title
+        );
+        let step = &process.step;
+        let key = GroupKey {
+            rule: detections::POSTURE.id.0,
+            step: step.clone(),
+            agent: process.agent.clone(),
+            program: process.name.to_string(),
+            object: change.object.clone(),
+        };
+        let mut finding = Finding {
+            severity,
+            confidence,
+            step: step.clone(),
+            agent: process.agent.as_deref().map(ToOwned::to_owned),
+            process: self.lineage.view(process.key),
+            ancestry: self.lineage.ancestry(process.key),
+            declared: process.command.as_deref().map(ToOwned::to_owned),
+            techniques: detections::POSTURE.techniques.to_vec(),
+            evidence: vec![process.evidence, writer.sequence],
+            location: start.job.steps.iter().find(|it| it.key == *step).and_then(|it| it.location.clone()),
+            remedy: check.remedy.clone(),
+            silence: self.silence_drift(&format!("steps:\n  {}:\n    ", quoted(&step.0)), check),
+            ..plain(detections::POSTURE.id, title, change.object.clone(), writer.time)
+        };
+        finding.evidence.extend(stolen.map(|read| read.sequence));
+        // The write itself may be a finding already: one act, one finding, and the policy's comes first.
+        let path = change.file.unwrap_or(change.object);
+        let written = GroupKey { rule: detections::FILE.id.0, object: path, ..key.clone() };
+        if let Some(known) = self.groups.get_mut(&written) {
+            let known = &mut known.finding;
+            known.severity = known.severity.max(severity);
+            known.confidence = known.confidence.max(confidence);
+            if known.kind == Kind::Policy {
+                return;
+            }
+            finding.severity = known.severity;
+            finding.confidence = known.confidence;
+            finding.count = known.count;
+            finding.evidence.append(&mut known.evidence);
+            self.groups.remove(&written);
+        }
+        finding.evidence.sort_unstable();
+        finding.evidence.dedup();
+        finding.evidence.truncate(Self::EVIDENCE);
+        self.groups.insert(key, Group { finding, last_sequence: writer.sequence });
+    }
+
+    /// The lines that would expect a change of this check; `place` is where in the file.
+    fn silence_drift(&self, place: &str, check: &Check) -> String {
+        format!(
+            "# {}\n{}{place}posture: {{allow: [{}]}}",
+            self.policy.origin().unwrap_or(".github/guard.yml"),
+            if self.policy.is_absent() { "version: 1\nfail-on: high\n" } else { "" },
+            check.id,
+        )
+    }
+}
+
+impl Change {
+    /// The object as a sentence names it.
+    fn what(&self, check: &Check) -> String {
+        match &self.file {
+            Some(file) if check.read == posture::Reading::Lines => format!("{} in {file}", self.object),
+            _ => self.object.clone(),
+        }
+    }
+
+    /// For a setting: what it was and is.
+    fn values(&self, check: &Check) -> String {
+        match (&self.before, &self.after) {
+            (Some(before), Some(after)) if check.read == posture::Reading::Text => {
+                format!(" from {before} to {after}")
+            }
+            _ => String::new(),
+        }
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A posture finding of nobody's.
+fn plain(rule: RuleId, title: String, object: String, time: Timestamp) -> Finding {
+    Finding {
+        rule,
+        kind: Kind::Posture,
+        severity: Severity::Low,
+        confidence: Confidence::Low,
+        fails: false,
+        title,
+        step: StepKey::unattributed(),
+        agent: None,
+        tool_call: None,
+        process: None,
+        ancestry: Vec::new(),
+        object,
+        more_objects: Vec::new(),
+        disposition: Disposition::Detected,
+        declared: None,
+        techniques: Vec::new(),
+        references: Vec::new(),
+        evidence: Vec::new(),
+        first_seen: time,
+        reported_at: time,
+        count: 1,
+        location: None,
+        fingerprint: String::new(),
+        remedy: String::new(),
+        silence: String::new(),
+    }
+}
