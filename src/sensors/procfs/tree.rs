@@ -406,7 +406,7 @@ impl Tree {
             let missed = all.saturating_sub(self.met);
             if missed > 0 {
                 gaps.push(format!(
-                    "{missed} of the {all} processes and threads that this host started meanwhile, the job's and others, were gone before they could be looked at"
+                    "{missed} of the {all} processes and threads that this host started meanwhile, the job's and others, were gone before they could be looked at, or are hidden"
                 ));
             }
         }
