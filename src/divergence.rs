@@ -556,5 +556,11 @@ pub fn owns(process: &Process, store: &Store, context: &Context<'_>, lineage: &L
     let is_vouched = |name: &str| {
         !identity.is_module || process.standing == Standing::Command || identity.script != Some(name)
     };
-    identity.trusted_names.iter().any(|name| is_vouched(name) && store.is_owned_by(name))
+    // What any script of an interpreter may open says nothing of a client that runs on it: pnpm on node.
+    let is_its_own = |name: &str| identity.tool.is_none_or(|tool| tool.is_called(name));
+    identity.trusted_names.iter().any(|name| {
+        is_vouched(name)
+            && store.is_owned_by(name)
+            && (is_its_own(name) || !store.is_opened_casually_by(name))
+    })
 }

@@ -180,6 +180,13 @@ pub(crate) fn path_glob(pattern: &str) -> Result<Glob, globset::Error> {
     GlobBuilder::new(pattern).literal_separator(true).build()
 }
 
+impl Tool {
+    /// Whether a program of this name is the tool, not the interpreter that it runs on.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.programs.is_match(name)
+    }
+}
+
 /// The tool that runs from a file of this name.
 pub fn tool(name: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| tool.programs.is_match(name))

@@ -483,6 +483,32 @@ mod tests {
     }
 
     #[test]
+    fn what_any_script_may_open_is_not_its_interpreters_clients() {
+        // pnpm has no business in ~/.netrc, though a script of the same node has.
+        expect(
+            "pnpm install\n",
+            "1 > 2 launch /usr/bin/node node /usr/bin/pnpm install
+             2 read ~/.netrc
+             2 connect 203.0.113.7:443",
+            &[
+                "!cred-file-access attack high /home/u/.netrc",
+                "!egress-undeclared attack high 203.0.113.7:443",
+            ],
+        );
+        expect(
+            "node /usr/lib/fetch/fetch.js api.example.com\npip install x\n",
+            "answer api.example.com 203.0.113.7
+             1 > 2 launch /usr/bin/node node /usr/lib/fetch/fetch.js api.example.com
+             2 read ~/.netrc
+             2 connect 203.0.113.7:443
+             1 > 3 launch /usr/bin/python3 python3 /usr/bin/pip install x
+             3 read ~/.netrc
+             3 connect 203.0.113.8:443",
+            &[],
+        );
+    }
+
+    #[test]
     fn a_real_client_that_a_recipe_calls_after_the_theft_is_no_excuse() {
         expect(
             "make all\n",
