@@ -41,6 +41,9 @@ pub use warnings::Warning;
 use groups::{Group, GroupKind};
 use rules::{Block, Parts};
 
+/// Bytes of the largest text that can be a policy: a lock.
+pub const LARGEST: usize = parse::LOCK_SIZE_LIMIT;
+
 /// Whether the guard also stops what it may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {

@@ -7,6 +7,7 @@ pub mod sidecar;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, IsTerminal as _, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -25,7 +26,7 @@ use crate::evidence::{self, BadRecord, Writer};
 use crate::finding::{FailOn, Report};
 use crate::job::Job;
 use crate::lookup::Lookup;
-use crate::policy::{Mode, Policy, PolicyError};
+use crate::policy::{self, Mode, Policy, PolicyError};
 use crate::posture::Camera;
 use crate::redact::Redactor;
 use crate::reports::{Directory, terminal};
@@ -169,11 +170,44 @@ pub(crate) fn load_policy(path: &Path) -> Result<Policy, Error> {
 
 /// Reads a policy whose text lies at `path` but came from `origin`.
 pub(crate) fn load_policy_as(path: &Path, origin: &str) -> Result<Policy, Error> {
-    const LARGEST: u64 = 1 << 20;
+    Policy::parse(&read_policy(path)?, origin).map_err(Error::Policy)
+}
+
+/// Whether something has this name, even if it can't be read: then a run without a policy would be a guess.
+pub(crate) fn is_taken(path: &Path) -> bool {
+    use io::ErrorKind::{NotADirectory, NotFound};
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), NotFound | NotADirectory),
+    }
+}
+
+/// The whole text of a policy, of at most [`policy::LARGEST`] bytes. Never waits for a writer, unless the caller
+/// handed a pipe over as a descriptor.
+pub(crate) fn read_policy(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::PolicyFile { path: path.to_owned(), source };
-    let mut text = String::new();
-    File::open(path).map_err(failed)?.take(LARGEST).read_to_string(&mut text).map_err(failed)?;
-    Policy::parse(&text, origin).map_err(Error::Policy)
+    let is_handed_over =
+        ["/dev/stdin", "/dev/fd", "/proc/self/fd"].iter().any(|place| path.starts_with(place));
+    let mut options = File::options();
+    options.read(true);
+    if !is_handed_over {
+        // To open a named pipe would wait for somebody who writes.
+        options.custom_flags(nix::libc::O_NONBLOCK);
+    }
+    let file = options.open(path).map_err(failed)?;
+    if !is_handed_over && !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+    }
+    // One byte more than may be: what is cut off would be judged as if it were whole.
+    let limit = policy::LARGEST as u64;
+    let mut bytes = Vec::new();
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        let text = format!("it has more than {limit} bytes");
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, text)));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| failed(io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8")))
 }
 
 fn check(file: &Path) -> Result<u8, Error> {
@@ -281,7 +315,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     let policy = match &run.judging.policy {
         Some(path) => load_policy(path)?,
         None => match Path::new(&job.workspace).join(POLICY_FILE) {
-            path if path.exists() => load_policy_as(&path, POLICY_FILE)?,
+            path if is_taken(&path) => load_policy_as(&path, POLICY_FILE)?,
             _ => Policy::absent(),
         },
     };
@@ -557,7 +591,7 @@ fn replay(replay: &Replay) -> Result<u8, Error> {
     let policy = match &replay.judging.policy {
         Some(file) => load_policy(file)?,
         None => match path.with_file_name("policy.lock.yml") {
-            lock if lock.exists() => load_policy(&lock)?,
+            lock if is_taken(&lock) => load_policy(&lock)?,
             _ => Policy::absent(),
         },
     };

@@ -1,17 +1,23 @@
-//! Odd words, full disks and missing rights: the guard says what is wrong, and never passes a job it could not judge.
-//! Without the rights, each test says so and passes.
+//! Odd words, policies and recordings, full disks and missing rights: the guard says what is wrong, and never passes a
+//! job it could not judge. Without the rights, a test that needs them says so and passes.
 
 mod common;
 
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::process::Command;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use common::{GUARD, Place, live, text};
+use common::{GUARD, Place, ends_within, live, text};
+
+const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn ten_thousand_arguments_and_bytes_that_are_no_text_are_recorded() {
@@ -63,8 +69,7 @@ fn a_report_directory_that_is_full_or_read_only_fails_the_job() {
 fn without_rights_nothing_is_started_and_the_reason_is_said() {
     live("without_rights_nothing_is_started_and_the_reason_is_said", |_| {
         let place = Place::new("");
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
-        fs::set_permissions(place.root.path(), open).expect("open to all");
+        fs::set_permissions(place.root.path(), fs::Permissions::from_mode(0o777)).expect("open to all");
         let guard = place.root.path().join("guard");
         fs::copy(GUARD, &guard).expect("a copy that everybody can run");
         let output = Command::new("setpriv")
@@ -110,5 +115,154 @@ fn a_machine_without_types_or_cgroups_is_told_before_anything_starts() {
             assert!(said.starts_with("error: ") && said.contains(word), "{said}");
             assert!(!place.root.path().join("work/ran").exists());
         });
+    }
+}
+
+/// One message, one status, nothing started and nothing that looks like a judged run.
+#[track_caller]
+fn refuses(what: &str, place: &Place, output: &Output, words: &[&str]) {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(125), "{what}: {said}");
+    assert!(said.starts_with("error: "), "{what}: {said}");
+    assert!(!said.contains("panicked"), "{what}: {said}");
+    assert!(words.iter().all(|word| said.contains(word)), "{what}: {words:?} in {said}");
+    assert!(said.len() < 8_000, "{what}: {} bytes", said.len());
+    assert!(!place.root.path().join("work/ran").exists(), "{what}");
+    assert!(!place.root.path().join("report/findings.json").exists(), "{what}");
+}
+
+#[test]
+fn a_huge_or_hostile_policy_starts_nothing() {
+    let rules = "version: 1\ndefaults:\n  network:\n    allow:\n";
+    let lines = |bytes: usize| "      - a.example:443\n".repeat(bytes / 22);
+    let lock = fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/policy-violations/policy.lock.yml"),
+    )
+    .expect("a lock");
+    let anchors = (0..40).fold("a0: &a0 [x]\n".to_owned(), |text, n| {
+        format!("{text}a{}: &a{} [*a{n}, *a{n}, *a{n}, *a{n}]\n", n + 1, n + 1)
+    });
+    let cases: &[(&str, Vec<u8>, &[&str])] = &[
+        ("2 MiB of rules", (rules.to_owned() + &lines(2 << 20)).into(), &["the limit is"]),
+        // Cut at any length it would be a policy.
+        (
+            "2 MiB of comment",
+            (rules.to_owned() + &lines(100) + &"# x\n".repeat(1 << 19)).into(),
+            &["the limit is"],
+        ),
+        ("5 MiB", vec![b'#'; 5 << 20], &["more than"]),
+        ("a lock of 5 MiB", (lock + &"# x\n".repeat(5 << 18)).into(), &["more than"]),
+        ("lists in lists", "[".repeat(200_000).into(), &[".yml:1:"]),
+        ("maps in maps", "{a: ".repeat(60_000).into(), &[".yml:1:"]),
+        ("indents", (0..600).map(|n| " ".repeat(n) + "a:\n").collect::<String>().into(), &[".yml:"]),
+        ("aliases of aliases", anchors.into(), &[".yml:"]),
+        (
+            "a program",
+            fs::read(GUARD).map(|bytes| bytes[..100_000].to_vec()).expect("it is there"),
+            &["UTF-8"],
+        ),
+        ("noughts", vec![0; 4096], &[".yml:1:"]),
+        ("escapes", "version: 1\n\u{1b}[2J\u{9b}31m\u{202e}: x\n".into(), &[".yml:"]),
+        ("nothing", Vec::new(), &["the policy is empty"]),
+    ];
+    for (what, policy, words) in cases {
+        let place = Place::new("");
+        let path = place.root.path().join("guard.yml");
+        fs::write(&path, policy).expect("written");
+        let run = ["run", "--policy", "../guard.yml", "--report-dir", "../report", "--", "touch", "ran"];
+        for call in [&run[..], &["policy", "check", "../guard.yml"]] {
+            let output = ends_within(SOON, &mut place.command(call));
+            refuses(what, &place, &output, words);
+            let said = text(&output.stderr);
+            assert!(!said.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\0']), "{what}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_policy_that_is_no_file_starts_nothing() {
+    type Put = fn(&Path);
+    let put: &[(&str, Put, &str)] = &[
+        ("a folder", |path| fs::create_dir(path).expect("made"), "not a regular file"),
+        (
+            "a pipe",
+            |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).expect("made"),
+            "not a regular file",
+        ),
+        ("a device", |path| symlink("/dev/zero", path).expect("made"), "not a regular file"),
+        ("a link to nowhere", |path| symlink("nowhere", path).expect("made"), "No such file"),
+        ("a link to itself", |path| symlink("guard.yml", path).expect("made"), "symbolic links"),
+    ];
+    for (what, put, word) in put {
+        let place = Place::new("");
+        fs::create_dir(place.root.path().join("work/.github")).expect("a folder");
+        put(&place.root.path().join("work/.github/guard.yml"));
+        let file = ".github/guard.yml";
+        let named = ["run", "--policy", file, "--report-dir", "../report", "--", "touch", "ran"];
+        // Found by itself it must not count as no policy either.
+        let found = ["run", "--report-dir", "../report", "--", "touch", "ran"];
+        for call in [&named[..], &found, &["policy", "check", file]] {
+            refuses(what, &place, &ends_within(SOON, &mut place.command(call)), &[word, "guard.yml"]);
+        }
+    }
+    let place = Place::new("");
+    for path in ["missing.yml", "build.sh/guard.yml"] {
+        let output = ends_within(SOON, &mut place.command(&["policy", "check", path]));
+        refuses(path, &place, &output, &[path]);
+    }
+}
+
+#[test]
+fn a_policy_that_is_handed_over_in_a_pipe_is_read() {
+    let place = Place::new("");
+    let mut command = place.command(&["policy", "check", "/dev/stdin"]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    // Not all at once: a writer may be slow.
+    for part in ["version: 1\n", "defaults:\n  network:\n    allow: [a.example:443]\n"] {
+        std::thread::sleep(Duration::from_millis(300));
+        input.write_all(part.as_bytes()).expect("it reads");
+    }
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_policy_that_may_not_be_read_starts_nothing() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: a_policy_that_may_not_be_read_starts_nothing needs root to become somebody else");
+        return;
+    }
+    for (what, locked, mode) in
+        [("the file", "work/.github/guard.yml", 0o000), ("its folder", "work/.github", 0o000)]
+    {
+        let place = Place::new("");
+        let root = place.root.path();
+        place.write("work/.github/guard.yml", "version: 1\n");
+        let guard = root.join("guard");
+        fs::copy(GUARD, &guard).expect("a copy that everybody can run");
+        for folder in ["", "work"] {
+            fs::set_permissions(root.join(folder), fs::Permissions::from_mode(0o777)).expect("open to all");
+        }
+        fs::set_permissions(root.join(locked), fs::Permissions::from_mode(mode)).expect("locked");
+        let named: &[&str] = &["--policy", ".github/guard.yml"];
+        for options in [named, &[]] {
+            let mut command = Command::new("setpriv");
+            command
+                .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"])
+                .arg(&guard)
+                .args(["run", "--sensor", "procfs", "--report-dir", "../report"])
+                .args(options)
+                .args(["--", "touch", "ran"])
+                .current_dir(root.join("work"));
+            let output = ends_within(SOON, &mut command);
+            refuses(what, &place, &output, &["Permission denied", "guard.yml"]);
+        }
     }
 }

@@ -19,7 +19,7 @@ use super::{Exception, Mode, Policy, Source, Verb, lock};
 /// Policies are written by hand; this is thousands of lines.
 const SIZE_LIMIT: usize = 256 * 1024;
 /// A lock holds a policy, at worst fully escaped, and its groups.
-const LOCK_SIZE_LIMIT: usize = 4 * 1024 * 1024;
+pub(super) const LOCK_SIZE_LIMIT: usize = 4 * 1024 * 1024;
 
 pub(super) const RULES: &[&str] = &[
     "proc-memory-read",

@@ -81,11 +81,13 @@ fn window(source: &str, column: usize) -> (String, String) {
     if cut { (format!("…{text}"), format!(" {caret}")) } else { (text, caret) }
 }
 
-/// Text without anything that could move a terminal's cursor or start a log command.
+/// Text without anything that could move a terminal's cursor, start a log command or turn the order of letters.
 fn clean(text: &str) -> String {
-    text.chars()
-        .map(|letter| if letter.is_control() && letter != '\t' { '\u{fffd}' } else { letter })
-        .collect()
+    let is_bad = |letter: char| {
+        letter.is_control()
+            || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+    };
+    text.chars().map(|letter| if is_bad(letter) && letter != '\t' { '\u{fffd}' } else { letter }).collect()
 }
 
 /// A piece of the user's text, short and on one line, for a message.

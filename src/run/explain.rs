@@ -76,7 +76,7 @@ fn judged(path: &Path, policy: Policy) -> Result<Report, Error> {
 /// The run's report under the policy that was applied to it.
 fn before(path: &Path) -> Result<Report, Error> {
     let lock: PathBuf = path.with_file_name("policy.lock.yml");
-    let policy = if lock.exists() { load_policy(&lock)? } else { Policy::absent() };
+    let policy = if super::is_taken(&lock) { load_policy(&lock)? } else { Policy::absent() };
     judged(path, policy)
 }
 

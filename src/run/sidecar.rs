@@ -62,7 +62,7 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
     let policy = wanted.policy.clone().or_else(|| {
         let directory = std::env::current_dir().ok()?;
         let file = runners::local::workspace(&directory).join(run::POLICY_FILE);
-        file.exists().then_some(file)
+        run::is_taken(&file).then_some(file)
     });
     if let Some(file) = &policy {
         run::load_policy(file)?;
@@ -167,10 +167,9 @@ fn private(path: &Path) -> io::Result<File> {
 
 /// Gives a session its policy, once.
 pub fn load(id: Option<&str>, file: &Path) -> Result<u8, Error> {
-    let policy = run::load_policy(file)?;
+    let text = run::read_policy(file)?;
+    let policy = Policy::parse(&text, &file.to_string_lossy()).map_err(Error::Policy)?;
     let session = Session::find(id)?;
-    let text = std::fs::read_to_string(file)
-        .map_err(|source| Error::PolicyFile { path: file.to_owned(), source })?;
     let origin = policy.origin().unwrap_or_default().to_owned();
     let answer = session.ask(&Request::Load { policy: text, origin }).map_err(Error::NotWatching)?;
     match answer.refused {

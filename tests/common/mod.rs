@@ -9,10 +9,13 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use edamame_guard::sensors::ebpf::{Ebpf, Options, SensorError};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -123,6 +126,20 @@ impl Place {
         };
         assert_eq!(told(live, "../report"), told(&again, "../again"));
     }
+}
+
+/// What a command says, which has to end within this time.
+#[track_caller]
+pub fn ends_within(limit: Duration, command: &mut Command) -> Output {
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let pid = Pid::from_raw(i32::try_from(child.id()).expect("small"));
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    let Ok(output) = receiver.recv_timeout(limit) else {
+        kill(pid, Signal::SIGKILL).expect("it is there");
+        panic!("still there after {limit:?}: {command:?}");
+    };
+    output.expect("its output")
 }
 
 pub fn findings(report: &Path) -> Value {
