@@ -147,6 +147,8 @@ struct StepTally {
     counts: Counts,
     processes: u64,
     destinations: BTreeMap<(String, String), Option<String>>,
+    /// Bytes sent to and received from each destination, as far as its connections are over.
+    carried: BTreeMap<(String, String), (u64, u64)>,
     needs: Needs,
 }
 
@@ -180,6 +182,8 @@ type Kin = (&'static str, StepKey, Option<Arc<str>>, String);
 struct Group {
     finding: Finding,
     last_sequence: u64,
+    /// Bytes that went to the destination, as far as its connections are over.
+    sent: Option<u64>,
 }
 
 /// How a launch counts for the policy's `run` list.
@@ -439,6 +443,9 @@ impl Engine {
             | Activity::Mkdir { file } => self.write(sequence, event, file, &start),
             Activity::Connect { to, transport } | Activity::Send { to, transport } => {
                 self.connect(sequence, event, *to, *transport, &start);
+            }
+            Activity::Closed { to, sent, received, .. } => {
+                self.closed(sequence, event, *to, *sent, *received);
             }
             Activity::Module { .. } => {
                 let effect = Effect::Write { path: MODULES.to_owned(), store: None };
@@ -825,6 +832,34 @@ impl Engine {
         }
     }
 
+    /// Adds what a connection carried to its destination, and to the finding about it.
+    fn closed(&mut self, sequence: u64, event: &Event, to: SocketAddr, sent: u64, received: u64) {
+        let to = SocketAddr::new(plain(to.ip()), to.port());
+        let object = match self.names.of(to.ip()).last() {
+            Some(name) => format!("{name}:{}", to.port()),
+            None => to.to_string(),
+        };
+        let Some(process) = self.lineage.get(event.actor) else { return };
+        let (step, agent, program) = (process.step.clone(), process.agent.clone(), process.name.to_string());
+        let destination = (object, program);
+        // A name that was learned meanwhile, or loopback: nothing was told of it.
+        let Some(tally) = self.steps.get_mut(&step) else { return };
+        if !tally.destinations.contains_key(&destination) {
+            return;
+        }
+        let carried = tally.carried.entry(destination.clone()).or_default();
+        carried.0 = carried.0.saturating_add(sent);
+        carried.1 = carried.1.saturating_add(received);
+        let (object, program) = destination;
+        let key = GroupKey { rule: detections::EGRESS.id.0, step, agent, program, object };
+        if let Some(group) = self.groups.get_mut(&key) {
+            group.sent = Some(group.sent.unwrap_or_default().saturating_add(sent));
+            if group.finding.evidence.len() < Self::EVIDENCE {
+                group.finding.evidence.push(sequence);
+            }
+        }
+    }
+
     /// The package group that stands for this destination: its client chose it, or is set up to use it.
     fn package_group(&self, actor: ProcessKey, object: &str) -> Option<&'static str> {
         let group = ["node", "python", "rust", "debian"].into_iter().find(|group| {
@@ -1012,7 +1047,7 @@ impl Engine {
                 silence: String::new(),
             };
             *members += 1;
-            self.groups.insert(key, Group { finding, last_sequence: sequence });
+            self.groups.insert(key, Group { finding, last_sequence: sequence, sent: None });
         }
     }
 }

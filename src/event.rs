@@ -92,6 +92,15 @@ pub enum Activity {
         to: SocketAddr,
         transport: Transport,
     },
+    /// A TCP connection of the actor's is over, or never came about.
+    Closed {
+        to: SocketAddr,
+        /// Bytes of data; what was sent again counts once.
+        sent: u64,
+        received: u64,
+        /// Nanoseconds since the connection was asked for.
+        duration: u64,
+    },
     /// The actor sent a datagram without connecting. Told once per process and destination.
     Send {
         to: SocketAddr,
@@ -411,6 +420,7 @@ impl Activity {
             | Self::PivotRoot { .. }
             | Self::Memfd { .. } => Plane::File,
             Self::Connect { .. }
+            | Self::Closed { .. }
             | Self::Send { .. }
             | Self::Answer { .. }
             | Self::Query { .. }

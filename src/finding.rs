@@ -320,6 +320,8 @@ pub struct Destination {
     pub program: String,
     /// Why this is expected: a declaration, a rule of the policy, or nothing.
     pub explained: Option<String>,
+    /// Bytes sent and received, as far as the connections are over; `None` where no sensor counts them.
+    pub carried: Option<(u64, u64)>,
 }
 
 /// The host's security state: what is weak, and what the run made of it.

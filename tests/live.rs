@@ -48,6 +48,17 @@ fn a_theft_fails_the_job_and_is_told_alike_by_a_replay() {
                 format!("egress-undeclared {}", sink.address)
             ]
         );
+        // How much went out is counted where the connection ends.
+        let body = "[default]\naws_secret_access_key = kZ9-not-a-real-one-4f";
+        let request = format!("POST / HTTP/1.0\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let sent = &report["steps"][0]["destinations"][0]["sent"];
+        assert_eq!(sent.as_u64(), Some(request.len() as u64), "{report:#}");
+        let wanted = format!("; {} bytes sent", request.len());
+        let findings = report["findings"].as_array().expect("findings");
+        assert!(
+            findings.iter().any(|finding| finding["title"].as_str().is_some_and(|it| it.ends_with(&wanted))),
+            "{report:#}"
+        );
         place.replay_is_the_same(&output);
         for entry in fs::read_dir(place.root.path().join("report")).expect("the report").flatten() {
             let written = text(&fs::read(entry.path()).expect("a file"));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{End, Engine, Start};
+use super::{End, Engine, Group, Start};
 use crate::detections::{self, Detection};
 use crate::divergence;
 use crate::event::{Plane, ProcessKey, Reach, Sight, Timestamp, hex};
@@ -35,7 +35,7 @@ impl Engine {
         let mut coverage = self.coverage(&start, end.as_ref());
         coverage.gaps.extend(unread);
         let mut findings: Vec<Finding> =
-            std::mem::take(&mut self.groups).into_values().map(|group| group.finding).collect();
+            std::mem::take(&mut self.groups).into_values().map(Group::told).collect();
         findings.extend(self.losses());
         let mut findings = fold(findings);
         for finding in &mut findings {
@@ -131,6 +131,9 @@ impl Engine {
                             host: host.clone(),
                             program: program.clone(),
                             explained: explained.clone(),
+                            carried: tally
+                                .and_then(|tally| tally.carried.get(&(host.clone(), program.clone())))
+                                .copied(),
                         })
                         .collect(),
                     needs: tally.map(|tally| tally.needs.clone()).unwrap_or_default(),
@@ -273,6 +276,18 @@ impl Engine {
             }
         }
         (kept, suppressed)
+    }
+}
+
+impl Group {
+    /// The finding, with how much went out where that is known.
+    fn told(self) -> Finding {
+        let mut finding = self.finding;
+        if let Some(sent) = self.sent {
+            let unit = if sent == 1 { "byte" } else { "bytes" };
+            finding.title = format!("{}; {sent} {unit} sent", finding.title);
+        }
+        finding
     }
 }
 

@@ -189,7 +189,7 @@ impl Engine {
                     program: String::new(),
                     object,
                 };
-                self.groups.insert(key, Group { finding, last_sequence: 0 });
+                self.groups.insert(key, Group { finding, last_sequence: 0, sent: None });
             }
         }
         objects
@@ -286,7 +286,7 @@ impl Engine {
             program: String::new(),
             object: change.object,
         };
-        self.groups.insert(key, Group { finding, last_sequence: 0 });
+        self.groups.insert(key, Group { finding, last_sequence: 0, sent: None });
     }
 
     fn drift_by(
@@ -357,7 +357,7 @@ impl Engine {
         finding.evidence.sort_unstable();
         finding.evidence.dedup();
         finding.evidence.truncate(Self::EVIDENCE);
-        self.groups.insert(key, Group { finding, last_sequence: writer.sequence });
+        self.groups.insert(key, Group { finding, last_sequence: writer.sequence, sent: None });
     }
 
     /// The lines that would expect a change of this check; `place` is where in the file.

@@ -152,6 +152,8 @@ struct DestinationShape<'a> {
     host: &'a str,
     program: &'a str,
     explained: Option<&'a str>,
+    sent: Option<u64>,
+    received: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -289,6 +291,8 @@ impl<'a> StepShape<'a> {
                     host: &destination.host,
                     program: &destination.program,
                     explained: destination.explained.as_deref(),
+                    sent: destination.carried.map(|(sent, _)| sent),
+                    received: destination.carried.map(|(_, received)| received),
                 })
                 .collect(),
         }

@@ -60,6 +60,7 @@ pub fn clean() -> Report {
         host: "registry.example:443".to_owned(),
         program: "node".to_owned(),
         explained: Some("`npm ci` talks to its registry".to_owned()),
+        carried: Some((2048, 1_048_576)),
     }];
     let mut test = step("build/test", "npm test");
     test.processes = 33;
@@ -118,6 +119,7 @@ pub fn clean() -> Report {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one of everything")]
 pub fn findings() -> Report {
     let mut report = clean();
     report.verdict = Verdict::Attack;
@@ -129,8 +131,18 @@ pub fn findings() -> Report {
     report.coverage.state = CoverageState::Partial;
     report.coverage.lost_events = 1_234;
     report.steps[1].destinations = vec![
-        Destination { host: "203.0.113.7:443".to_owned(), program: "curl".to_owned(), explained: None },
-        Destination { host: format!("{HOSTILE}:443"), program: HOSTILE.to_owned(), explained: None },
+        Destination {
+            host: "203.0.113.7:443".to_owned(),
+            program: "curl".to_owned(),
+            explained: None,
+            carried: None,
+        },
+        Destination {
+            host: format!("{HOSTILE}:443"),
+            program: HOSTILE.to_owned(),
+            explained: None,
+            carried: None,
+        },
     ];
     report.findings = vec![
         Finding {

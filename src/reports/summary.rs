@@ -314,7 +314,8 @@ mod tests {
                 crate::finding::Destination {
                     host: long.clone(),
                     program: long.clone(),
-                    explained: None
+                    explained: None,
+                    carried: None,
                 };
                 50
             ];

@@ -250,6 +250,27 @@ struct bpf_iter__task {
 	struct task_struct *task;
 };
 
+struct in6_addr {
+	__u8 bytes[16]; /* a union in the kernel; the whole of it is read */
+};
+
+struct sock_common {
+	__be32 skc_daddr;
+	__be16 skc_dport;
+	unsigned short skc_family;
+	struct in6_addr skc_v6_daddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+};
+
+struct tcp_sock {
+	__u64 bytes_sent;
+	__u64 bytes_retrans;
+	__u64 bytes_received;
+};
+
 #pragma clang attribute pop
 
 #endif

@@ -43,6 +43,7 @@ pub(super) enum Tells {
     Memfd,
     Module,
     UnixConnect,
+    Closed,
     Socket,
     Ptrace,
     /// Memory of another process read, or written.
@@ -166,6 +167,7 @@ static HOOKS: &[Row] = &[
     hook("dns-answer", Tells::Answer),
     hook("dns-question", Tells::Question),
     hook("tls-hello", Tells::Hello),
+    hook("tcp-close", Tells::Closed),
     hook("io_uring", Tells::Ring),
     hook("io_uring-open", Tells::Open),
     hook("io_uring-open-direct", Tells::OpenRequest),

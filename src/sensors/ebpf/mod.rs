@@ -649,6 +649,7 @@ const GAPS: &[&str] = &[
     "descriptors received through io_uring or recvmmsg",
     "reads and writes after an open; memory maps; what is written through a descriptor from before the start",
     "on 64-bit ARM: 32-bit system calls",
+    "how much a TCP connection carried that is still open at the end, and how much went by UDP",
     "sends on a socket that was connected before the start, or by a process outside the job",
     "names resolved over TLS, HTTPS or QUIC, and the answers over TCP; DNS questions and TLS greetings that come in pieces; names that a greeting encrypts, and QUIC's",
     "forged answers that carry the address of the host's own name server",

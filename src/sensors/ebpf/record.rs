@@ -139,6 +139,16 @@ plain! {
         is_ipv6: u16,
         protocol: u32,
     }
+    struct ClosedRecord {
+        head: Head,
+        address: [u8; 16],
+        port: u16,
+        is_ipv6: u16,
+        padding: u32,
+        sent: u64,
+        received: u64,
+        since: u64,
+    }
     struct TaskRecord {
         start: u64,
         pid: u32,
@@ -286,6 +296,15 @@ pub(super) fn decode(bytes: &[u8], clock: Clock) -> Option<Decoded> {
             let (record, mut data) = split::<AnswerRecord>(bytes)?;
             let server = address(record.server, record.is_ipv6 != 0);
             answer(server, take(&mut data, usize::try_from(record.bytes).ok()?)?)
+        }
+        Tells::Closed => {
+            let (record, _) = split::<ClosedRecord>(bytes)?;
+            Some(Activity::Closed {
+                to: SocketAddr::new(address(record.address, record.is_ipv6 != 0), record.port),
+                sent: record.sent,
+                received: record.received,
+                duration: record.head.time.saturating_sub(record.since),
+            })
         }
         Tells::Question | Tells::Hello => {
             let (record, mut data) = split::<SpeechRecord>(bytes)?;
@@ -821,6 +840,7 @@ mod tests {
         check("fork_record", size_of::<ForkRecord>(), ForkRecord::FIELDS, false);
         check("exit_record", size_of::<ExitRecord>(), ExitRecord::FIELDS, false);
         check("connection_record", size_of::<ConnectionRecord>(), ConnectionRecord::FIELDS, false);
+        check("closed_record", size_of::<ClosedRecord>(), ClosedRecord::FIELDS, false);
         check("exec_record", size_of::<ExecRecord>(), ExecRecord::FIELDS, true);
         check("open_record", size_of::<OpenRecord>(), OpenRecord::FIELDS, true);
         check("act_record", size_of::<ActRecord>(), ActRecord::FIELDS, false);

@@ -108,6 +108,7 @@ struct act_record *act_layout __attribute__((unused));
 struct connection_record *connection_layout __attribute__((unused));
 struct speech_record *speech_layout __attribute__((unused));
 struct answer_record *answer_layout __attribute__((unused));
+struct closed_record *closed_layout __attribute__((unused));
 
 /* Reads of the kernel's memory are by far the most of what is done here. Where the kernel has
  * typed pointers to offer (since 6.2), each is one load; before, a call that copies. */
@@ -1391,6 +1392,7 @@ static __always_inline void put_ipv6(__u8 *target, struct bpf_sock_addr *context
 /* Whose socket it is, kept with the socket: a packet may leave from another context. */
 struct speaker {
 	__u64 start;
+	__u64 since; /* of the latest connection */
 	__u32 pid;
 	__u32 looks; /* how many packets were looked at for a TLS hello */
 };
@@ -1410,6 +1412,8 @@ static __always_inline void know_speaker(struct bpf_sock_addr *context, __u32 gr
 	if (!socket)
 		return;
 	speaker = bpf_sk_storage_get(&speakers, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (speaker)
+		speaker->since = bpf_ktime_get_boot_ns();
 	if (speaker && (speaker->pid != group || speaker->start != start)) {
 		speaker->pid = group;
 		speaker->start = start;
@@ -1658,4 +1662,48 @@ int on_speech(struct __sk_buff *packet)
 	if (record)
 		tell_speech(packet, record, offset, is_ipv6, TCP, port, HELLO_BYTES);
 	return 1;
+}
+
+/* What a connection carried. Its last change of state comes in any context, so the owner is the
+ * one kept with the socket. On loopback only the refused ones are told: the rest is no egress. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_closed, struct sock *socket, int old_state, int new_state)
+{
+	enum { SYN_SENT = 2, CLOSE = 7, LOOPBACK = 127 };
+	struct closed_record *record;
+	struct speaker *speaker;
+	unsigned short family;
+
+	if (!socket || new_state != CLOSE || old_state == CLOSE)
+		return 0;
+	speaker = bpf_sk_storage_get(&speakers, socket, NULL, 0);
+	if (!speaker || !speaker->since)
+		return 0;
+	family = LOAD(sock, socket, __sk_common.skc_family);
+	if (family == AF_INET && old_state != SYN_SENT &&
+	    (bpf_ntohl(LOAD(sock, socket, __sk_common.skc_daddr)) >> 24) == LOOPBACK)
+		return 0;
+	record = bpf_ringbuf_reserve(&activity, sizeof(*record), 0);
+	if (!record) {
+		count_lost(PLANE_EGRESS);
+		return 0;
+	}
+	fill_head(&record->head, HOOK_CLOSED, speaker->pid, speaker->start);
+	__builtin_memset(record->address, 0, sizeof(record->address));
+	record->port = bpf_ntohs(LOAD(sock, socket, __sk_common.skc_dport));
+	record->is_ipv6 = family == AF_INET6;
+	record->padding = 0;
+	if (family == AF_INET6) {
+		struct in6_addr address = LOAD(sock, socket, __sk_common.skc_v6_daddr);
+
+		__builtin_memcpy(record->address, &address, sizeof(address));
+	} else {
+		*(__be32 *)record->address = LOAD(sock, socket, __sk_common.skc_daddr);
+	}
+	record->sent = LOAD(tcp_sock, socket, bytes_sent) - LOAD(tcp_sock, socket, bytes_retrans);
+	record->received = LOAD(tcp_sock, socket, bytes_received);
+	record->since = speaker->since;
+	speaker->since = 0;
+	bpf_ringbuf_submit(record, wake_activity());
+	return 0;
 }

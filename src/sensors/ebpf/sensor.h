@@ -35,6 +35,7 @@ enum hook {
 	HOOK_ANSWER,
 	HOOK_QUESTION,
 	HOOK_HELLO,
+	HOOK_CLOSED,
 	HOOK_RING,
 	HOOK_RING_OPEN,
 	HOOK_RING_OPEN_DIRECT,
@@ -195,6 +196,18 @@ struct connection_record {
 	__u16 port;
 	__u16 is_ipv6;
 	__u32 protocol;
+};
+
+/* What a TCP connection carried, told when it is over. */
+struct closed_record {
+	struct head head;
+	__u8 address[16]; /* IPv4 in the first four */
+	__u16 port;
+	__u16 is_ipv6;
+	__u32 padding;
+	__u64 sent;
+	__u64 received;
+	__u64 since; /* boot clock, when it was asked for */
 };
 
 /* A process that was there before the guard. */
