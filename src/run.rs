@@ -287,13 +287,20 @@ impl Tape {
 
     fn put(&mut self, mut input: Input) {
         self.redactor.input(&mut input);
-        match self.writer.append(&input) {
-            Ok(sequence) => self.engine.accept(sequence, &input),
-            Err(error) => {
-                self.failure.get_or_insert(error);
+        // What can't be kept is judged all the same: an attack is told, whatever becomes of the record.
+        let mut sequence = self.writer.count();
+        if self.failure.is_none() {
+            match self.writer.append(&input) {
+                Ok(appended) => sequence = appended,
+                Err(error) => self.failure = Some(record_failed(&error)),
             }
         }
+        self.engine.accept(sequence, &input);
     }
+}
+
+fn record_failed(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write the record: {error}"))
 }
 
 /// What is asked for and not there yet is refused, never replaced in silence.
@@ -558,7 +565,10 @@ async fn linger(sensor: &mut dyn Sensor, tape: &mut Tape) {
 }
 
 fn save_evidence(writer: Writer<BufWriter<File>>, reports: &Directory) -> io::Result<()> {
-    let mut file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let mut file = writer
+        .finish()
+        .and_then(|file| file.into_inner().map_err(io::IntoInnerError::into_error))
+        .map_err(|error| record_failed(&error))?;
     file.rewind()?;
     reports.replace("evidence.jsonl", &mut file)
 }

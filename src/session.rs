@@ -74,6 +74,9 @@ pub struct Answer {
     /// Hooks that were taken away.
     #[serde(default)]
     pub lost_hooks: Vec<String>,
+    /// Why the record can't be written any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
     /// Why a request was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -153,10 +156,15 @@ impl Session {
         serde_json::from_slice(&fs::read(self.file("finished.json")).ok()?).ok()
     }
 
-    /// Writes one of the session's small files, whole or not at all.
+    /// Writes one of the session's small files.
     pub fn save(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        self.keep(name, &serde_json::to_vec(value)?)
+    }
+
+    /// Puts these bytes under a name, whole or not at all.
+    pub fn keep(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-        serde_json::to_writer(&mut file, value)?;
+        file.write_all(bytes)?;
         file.flush()?;
         file.persist(self.file(name)).map_err(|error| error.error)?;
         Ok(())

@@ -188,11 +188,12 @@ pub fn status(id: Option<&str>, as_json: bool) -> Result<u8, Error> {
     let is_there = answer.is_some();
     let (events, lost) =
         answer.as_ref().map_or((None, None), |answer| (Some(answer.events), Some(answer.lost)));
+    let failure = answer.as_ref().and_then(|answer| answer.failure.clone());
     let lost_hooks = answer.map(|answer| answer.lost_hooks).unwrap_or_default();
     if as_json {
         let status = serde_json::json!({
             "session": session.id, "watching": watching, "since": since.rfc3339(),
-            "events": events, "lost": lost, "lost_hooks": lost_hooks, "finished": finished.is_some(),
+            "events": events, "lost": lost, "lost_hooks": lost_hooks, "failure": failure, "finished": finished.is_some(),
         });
         run::print(&format!("{status}\n"));
     } else {
@@ -202,15 +203,18 @@ pub fn status(id: Option<&str>, as_json: bool) -> Result<u8, Error> {
             (Some(_), _) => "finished",
             (None, true) => "watching",
             (None, false) if !is_there => "NOT WATCHING: the recorder is gone or does not answer",
-            (None, false) if lost_hooks.is_empty() => "NOT WATCHING: the record can't be written",
+            (None, false) if failure.is_some() || lost_hooks.is_empty() => {
+                "NOT WATCHING: the record can't be written"
+            }
             (None, false) => "NOT WATCHING: hooks were taken away",
         };
+        let failure = failure.map_or_else(String::new, |reason| format!("reason  {reason}\n"));
         let hooks = match lost_hooks.as_slice() {
             [] => String::new(),
             hooks => format!("hooks   gone: {}\n", hooks.join(", ")),
         };
         run::print(&format!(
-            "session {}  {state}\nsince   {}\nrecords {}\nlost    {}\n{hooks}",
+            "session {}  {state}\nsince   {}\nrecords {}\nlost    {}\n{hooks}{failure}",
             session.id,
             since.rfc3339(),
             count(events),
@@ -228,12 +232,18 @@ pub fn finish(id: Option<&str>, report_dir: Option<&Path>) -> Result<u8, Error> 
         return Ok(finished.status);
     }
     let about = session.about().map_err(|source| Error::Host { what: "the session".to_owned(), source })?;
-    if session.ask(&Request::Finish { client: std::process::id() }).is_err() {
-        eprintln!(
-            "warning: the recorder of session {} is gone or does not answer; judging what it left",
-            session.id
-        );
-        end_recorder(&session, about.pid);
+    match session.ask(&Request::Finish { client: std::process::id() }) {
+        Ok(Answer { failure: Some(reason), .. }) => {
+            eprintln!("warning: the record could not be written to its end: {reason}; judging what it holds");
+        }
+        Ok(_) => {}
+        Err(_) => {
+            eprintln!(
+                "warning: the recorder of session {} is gone or does not answer; judging what it left",
+                session.id
+            );
+            end_recorder(&session, about.pid);
+        }
     }
     let policy = match session.file("policy.yml") {
         loaded if loaded.exists() => {
@@ -259,8 +269,10 @@ pub fn finish(id: Option<&str>, report_dir: Option<&Path>) -> Result<u8, Error> 
         .map_err(Error::Report)?;
     run::show(&report, Some(reports.path()));
     let finished = Finished { status: report.exit.guard, report_dir: directory };
+    // The report has the record by now; where it filled the disk, its place is wanted.
     session
         .save("finished.json", &finished)
+        .or_else(|_| std::fs::remove_file(&record).and_then(|()| session.save("finished.json", &finished)))
         .map_err(|source| Error::Host { what: "the session".to_owned(), source })?;
     let _ = std::fs::remove_file(session.file("control.sock"));
     let _ = std::fs::remove_file(&record);
@@ -429,6 +441,7 @@ impl Recorder {
             events: self.writer.count(),
             lost: self.lost,
             lost_hooks: sensor.lost_hooks().into_iter().map(str::to_owned).collect(),
+            failure: self.failure.as_ref().map(ToString::to_string),
             refused: None,
         }
     }
@@ -535,12 +548,11 @@ fn keep_policy(session: &Session, policy: &str, origin: &str) -> Result<(), Stri
         Ok(_) => return Err("the session has another policy already".to_owned()),
         Err(_) => {}
     }
-    let write = |name: &str, text: &str| {
-        private(&session.file(name)).and_then(|mut file| file.write_all(text.as_bytes()))
-    };
-    write("policy.origin", origin)
-        .and_then(|()| write("policy.yml", policy))
-        .map_err(|error| error.to_string())
+    // On a full disk half a policy would pass for the whole one.
+    session
+        .keep("policy.origin", origin.as_bytes())
+        .and_then(|()| session.keep("policy.yml", policy.as_bytes()))
+        .map_err(|error| format!("the policy can't be kept: {error}"))
 }
 
 impl From<NoSession> for Error {
