@@ -8,10 +8,12 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use edamame_guard::engine::Input;
+use edamame_guard::evidence::{self, Writer};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -264,5 +266,71 @@ fn a_policy_that_may_not_be_read_starts_nothing() {
             let output = ends_within(SOON, &mut command);
             refuses(what, &place, &output, &["Permission denied", "guard.yml"]);
         }
+    }
+}
+
+/// A recording of today's form, with its footer, and where its policy is.
+fn recording() -> (Vec<u8>, PathBuf) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/policy-violations");
+    let older = fs::read(folder.join("evidence.jsonl")).expect("a recording");
+    let mut writer = Writer::new(Vec::new());
+    evidence::read(older.as_slice(), |_, mut input| {
+        if let Input::Start(start) = &mut input {
+            evidence::SCHEMA.clone_into(&mut start.schema);
+        }
+        writer.append(&input).expect("written");
+    })
+    .expect("a whole recording");
+    (writer.finish().expect("written"), folder.join("policy.lock.yml"))
+}
+
+#[test]
+fn a_cut_or_flipped_recording_is_refused_or_told_as_blind() {
+    let (whole, policy) = recording();
+    let place = Place::new("");
+    let replay = |bytes: &[u8]| {
+        place.write("evidence.jsonl", "");
+        fs::write(place.root.path().join("evidence.jsonl"), bytes).expect("written");
+        let mut command = place.command(&["replay", "../evidence.jsonl", "--report-dir", "../report"]);
+        ends_within(SOON, command.arg("--policy").arg(&policy))
+    };
+    let output = replay(&whole);
+    assert_eq!(output.status.code(), Some(86), "{}", text(&output.stderr));
+    fs::remove_dir_all(place.root.path().join("report")).expect("removed");
+
+    let ends: Vec<usize> =
+        whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+    let last = ends.len() - 1;
+    // Between two records, with the end record gone: what is there is judged, and nothing passes.
+    for at in [ends[0], ends[last / 2], ends[last - 2]] {
+        let output = replay(&whole[..at]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "cut at {at}: {said}");
+        assert!(said.contains("the recording has no end"), "cut at {at}: {said}");
+        assert_eq!(place.report()["coverage"]["state"], "blind", "cut at {at}");
+        fs::remove_dir_all(place.root.path().join("report")).expect("removed");
+    }
+    // Inside a record, inside the footer, and between the end record and the footer.
+    let inside = [1, ends[0] / 2, ends[0] + 1, ends[last / 2] + 40, ends[last - 2] + 9];
+    for at in inside.into_iter().chain([ends[last - 1], ends[last - 1] + 9, whole.len() - 2]) {
+        let record = ends.iter().filter(|end| **end <= at).count();
+        let words = ["cannot be trusted", &format!("record {record} "), "hint: "];
+        refuses(&format!("cut at {at}"), &place, &replay(&whole[..at]), &words);
+    }
+    refuses("nothing left", &place, &replay(b""), &["the recording is empty"]);
+    // One bit each, in every part of the file and in the newlines too.
+    let spread = (0..32).map(|part| part * (whole.len() - 1) / 32 + part);
+    for (turn, at) in spread.chain([ends[3] - 1, ends[last - 1] - 1, ends[last - 1] + 20]).enumerate() {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1 << (turn % 8);
+        let what = format!("bit {} of byte {at}", turn % 8);
+        refuses(&what, &place, &replay(&flipped), &["the recording `../evidence.jsonl` cannot be trusted"]);
+    }
+    for (what, bytes) in [
+        ("noughts", vec![0; 1 << 20]),
+        ("lists in lists", [&whole[..ends[0]], &"[".repeat(1 << 20).into_bytes()].concat()),
+        ("a program", fs::read(GUARD).expect("it is there")[..1 << 20].to_vec()),
+    ] {
+        refuses(what, &place, &replay(&bytes), &["cannot be trusted: record "]);
     }
 }

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use edamame_guard::evidence::BadRecord;
+use edamame_guard::engine::Input;
+use edamame_guard::evidence::{BadRecord, SCHEMA, Writer};
 use edamame_guard::finding::{Finding, Report, Verdict};
 use edamame_guard::policy::Policy;
 use edamame_guard::run::judge;
@@ -144,89 +145,136 @@ fn recordings_are_small_and_hold_nothing_of_the_machine_that_made_them() {
 }
 
 /// A recording of an attack as lines without their newline, for damaging.
-fn lines() -> (PathBuf, Vec<String>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/policy-violations");
-    let lines = read(&folder, "evidence.jsonl").lines().map(str::to_owned).collect();
-    (folder, lines)
+struct Recording {
+    lines: Vec<String>,
+    /// Which line is the end record; a footer may follow.
+    end: usize,
 }
 
-/// What is said of a recording after `damage`.
-fn damaged(damage: impl FnOnce(&mut Vec<String>)) -> Result<Report, String> {
-    let (folder, mut lines) = lines();
-    damage(&mut lines);
-    let recording = lines.iter().fold(String::new(), |text, line| text + line + "\n");
-    judged(&folder, recording.as_bytes()).map_err(|error| error.to_string())
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/policy-violations")
 }
 
-#[track_caller]
-fn refused(record: usize, damage: impl FnOnce(&mut Vec<String>)) {
-    let said = damaged(damage).map(|report| told(&report)).expect_err("a damaged recording is refused");
-    assert!(said.starts_with(&format!("record {record} ")), "should name record {record}: {said}");
+impl Recording {
+    fn new(text: &str) -> Self {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let end = lines.iter().rposition(|line| line.contains(r#","type":"end","#)).expect("an end record");
+        Self { lines, end }
+    }
+
+    /// As it was recorded, without a footer, and as it is written today, with one.
+    fn both() -> [Self; 2] {
+        let text = read(&folder(), "evidence.jsonl");
+        let mut writer = Writer::new(Vec::new());
+        edamame_guard::evidence::read(text.as_bytes(), |_, mut input| {
+            if let Input::Start(start) = &mut input {
+                SCHEMA.clone_into(&mut start.schema);
+            }
+            writer.append(&input).expect("written");
+        })
+        .expect("a whole recording");
+        let today = String::from_utf8(writer.finish().expect("written")).expect("text");
+        let both = [Self::new(&text), Self::new(&today)];
+        assert!(both.iter().any(|it| it.end + 1 < it.lines.len()), "one has a footer");
+        both
+    }
+
+    /// What is said of it after `damage`.
+    fn damaged(&self, damage: impl FnOnce(&mut Vec<String>)) -> Result<Report, String> {
+        let mut lines = self.lines.clone();
+        damage(&mut lines);
+        let recording = lines.iter().fold(String::new(), |text, line| text + line + "\n");
+        judged(&folder(), recording.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[track_caller]
+    fn refused(&self, record: usize, damage: impl FnOnce(&mut Vec<String>)) {
+        let said =
+            self.damaged(damage).map(|report| told(&report)).expect_err("a damaged recording is refused");
+        assert!(said.starts_with(&format!("record {record} ")), "should name record {record}: {said}");
+    }
 }
 
 #[test]
 fn a_whole_recording_is_accepted() {
-    assert!(damaged(|_| {}).is_ok());
+    let [older, today] = Recording::both()
+        .map(|recording| recording.damaged(|_| {}).map(|report| told(&report)).expect("a whole recording"));
+    assert_eq!(older, today, "a footer changes no verdict");
 }
 
 #[test]
 fn an_edited_record_is_refused_by_its_number() {
-    let (_, lines) = lines();
-    let connects = lines
-        .iter()
-        .position(|line| line.contains(r#""to":"203.0.113.9:8080""#))
-        .expect("the denied connection");
-    // The digest in the next record tells.
-    refused(connects + 1, |lines| lines[connects] = lines[connects].replace("203.0.113.9", "203.0.113.7"));
-    refused(connects, |lines| lines[connects].insert(0, 'x'));
-    refused(connects, |lines| lines[connects].clear());
-    refused(connects, |lines| lines[connects] = lines[connects].replace("\"connect\"", "\"greet\""));
-    refused(1, |lines| lines[0] = lines[0].replace("\"uid\":0", "\"uid\":1"));
+    for recording in Recording::both() {
+        let connects = recording
+            .lines
+            .iter()
+            .position(|line| line.contains(r#""to":"203.0.113.9:8080""#))
+            .expect("the denied connection");
+        let edit = |lines: &mut Vec<String>, from: &str, to: &str| {
+            lines[connects] = lines[connects].replace(from, to);
+        };
+        // The digest in the next record tells.
+        recording.refused(connects + 1, |lines| edit(lines, "203.0.113.9", "203.0.113.7"));
+        recording.refused(connects, |lines| lines[connects].insert(0, 'x'));
+        recording.refused(connects, |lines| lines[connects].clear());
+        recording.refused(connects, |lines| edit(lines, "\"connect\"", "\"greet\""));
+        recording.refused(1, |lines| lines[0] = lines[0].replace("\"uid\":0", "\"uid\":1"));
+    }
 }
 
 #[test]
 fn removed_inserted_and_moved_records_are_refused_by_their_number() {
-    refused(0, |lines| drop(lines.remove(0)));
-    let (_, lines) = lines();
-    let last = lines.len() - 1;
-    for record in [1, 17, last / 2, last - 1] {
-        refused(record, |lines| drop(lines.remove(record)));
-        refused(record + 1, |lines| lines.insert(record, lines[record].clone()));
-        refused(record, |lines| lines.swap(record, record + 1));
-        refused(record, |lines| lines[record].truncate(40));
+    for recording in Recording::both() {
+        recording.refused(0, |lines| drop(lines.remove(0)));
+        let last = recording.lines.len() - 1;
+        for record in [1, 17, last / 2, last - 1] {
+            recording.refused(record, |lines| drop(lines.remove(record)));
+            recording.refused(record + 1, |lines| lines.insert(record, lines[record].clone()));
+            recording.refused(record, |lines| lines.swap(record, record + 1));
+            recording.refused(record, |lines| lines[record].truncate(40));
+        }
     }
 }
 
 #[test]
 fn a_recording_that_stops_in_a_line_is_refused_by_its_number() {
-    let (_, whole) = lines();
-    for record in [1, whole.len() / 2, whole.len() - 1] {
-        refused(record, |lines| {
-            lines.truncate(record + 1);
-            lines[record].truncate(whole[record].len() / 2);
-        });
+    for recording in Recording::both() {
+        let whole = &recording.lines;
+        for record in [1, whole.len() / 2, recording.end, whole.len() - 1] {
+            recording.refused(record, |lines| {
+                lines.truncate(record + 1);
+                lines[record].truncate(whole[record].len() / 2);
+            });
+        }
     }
 }
 
 #[test]
 fn a_recording_without_an_end_is_told_as_blind_and_keeps_what_was_seen() {
-    let (_, lines) = lines();
-    for kept in [lines.len() - 1, lines.len() / 2, 1] {
-        let report = damaged(|lines| lines.truncate(kept)).expect("its records are whole");
-        assert_eq!(
-            (report.exit.guard, report.coverage.state.as_str()),
-            (125, "blind"),
-            "{kept} records kept"
-        );
-        assert!(
-            report.coverage.gaps.iter().any(|gap| gap.contains("the recording has no end")),
-            "{:?}",
-            report.coverage.gaps
-        );
-        let expected = if kept == lines.len() - 1 { Verdict::Divergence } else { report.verdict };
-        assert_eq!(report.verdict, expected, "what was seen still counts");
-        assert_ne!(report.verdict, Verdict::Clean);
+    for recording in Recording::both() {
+        for kept in [recording.end, recording.end / 2, 1] {
+            let report = recording.damaged(|lines| lines.truncate(kept)).expect("its records are whole");
+            assert_eq!(
+                (report.exit.guard, report.coverage.state.as_str()),
+                (125, "blind"),
+                "{kept} records kept"
+            );
+            assert!(
+                report.coverage.gaps.iter().any(|gap| gap.contains("the recording has no end")),
+                "{:?}",
+                report.coverage.gaps
+            );
+            let expected = if kept == recording.end { Verdict::Divergence } else { report.verdict };
+            assert_eq!(report.verdict, expected, "what was seen still counts");
+            assert_ne!(report.verdict, Verdict::Clean);
+        }
     }
+}
+
+#[test]
+fn an_end_without_the_footer_that_belongs_to_it_is_refused() {
+    let [_, today] = Recording::both();
+    today.refused(today.end + 1, |lines| lines.truncate(today.end + 1));
 }
 
 #[test]
@@ -235,9 +283,12 @@ fn an_empty_or_foreign_recording_is_refused() {
     assert_eq!(said(""), "the recording is empty");
     assert!(said("\n").starts_with("record 0 is not one of ours"));
     assert!(said("{}\n").starts_with("record 0 is not one of ours"));
-    let (_, lines) = lines();
-    let other = lines[0].replace("edamame-guard/evidence/v1", "edamame-guard/evidence/v9");
-    assert!(said(&other).contains("does not open with"), "{}", said(&other));
+    for (recording, version) in Recording::both().iter().zip(["v1", "v2"]) {
+        let known = format!("edamame-guard/evidence/{version}");
+        assert!(recording.lines[0].contains(&known), "{version}");
+        let other = recording.lines[0].replace(&known, "edamame-guard/evidence/v9");
+        assert!(said(&other).contains("does not open with"), "{}", said(&other));
+    }
 }
 
 /// A policy that was learned from a recording explains it: what still fails is what was left out.
