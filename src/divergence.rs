@@ -123,7 +123,7 @@ impl Identity<'_> {
         let name = match by_script {
             Some(script) => basename(script),
             None if launch.applet().is_some() => self.names.first().copied().unwrap_or_default(),
-            None if !launch.requested.is_empty() => basename(&launch.requested),
+            None if !requested_name(launch).is_empty() => requested_name(launch),
             None => basename(&launch.executable.path),
         };
         name.trim_end_matches("-cli.js").trim_end_matches(".js").to_owned()
@@ -167,7 +167,7 @@ pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage
         names.push(basename(script));
     }
     // A link in a system folder is a name the system gave: /usr/bin/cc. A link elsewhere is anybody's.
-    let requested = basename(&launch.requested);
+    let requested = requested_name(launch);
     let is_system_name = is_system_folder(&launch.requested) && !lineage.has_written(&launch.requested);
     if applet.is_some() {
         names.push(executable);
@@ -196,6 +196,14 @@ pub fn identify<'a>(launch: &'a Launch, context: &Context<'_>, lineage: &Lineage
         _ => None,
     };
     Identity { names, tool, arguments, script, is_module, trusted_names }
+}
+
+/// The name an image was asked for by; empty where the path is the kernel's word for an open file.
+///
+/// A browser starts its own processes as `/proc/self/exe`, and `fexecve` asks for `/dev/fd/3`: neither names a program.
+fn requested_name(launch: &Launch) -> &str {
+    let is_kernels_word = ["/proc/", "/dev/fd/"].iter().any(|folder| launch.requested.starts_with(folder));
+    if is_kernels_word { "" } else { basename(&launch.requested) }
 }
 
 /// A script's path as the process sees it.
@@ -535,6 +543,8 @@ pub fn is_ordinary_place(path: &str, context: &Context<'_>) -> bool {
         || ["/tmp", "/var/tmp", "/dev", "/proc", "/run/user", "/run/lock", "/var/lock"]
             .iter()
             .any(|folder| below(folder))
+        // Whatever draws text renews the cache of fonts, a browser as well as Java.
+        || below("/var/cache/fontconfig")
         || path.starts_with("memfd:")
 }
 
@@ -563,4 +573,27 @@ pub fn owns(process: &Process, store: &Store, context: &Context<'_>, lineage: &L
             && store.is_owned_by(name)
             && (is_its_own(name) || !store.is_opened_casually_by(name))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::File;
+
+    #[test]
+    fn a_program_is_called_by_what_it_was_asked_for_unless_the_kernel_made_that_up() {
+        let called = |requested: &str| {
+            let launch = Launch {
+                requested: requested.into(),
+                executable: File::at("/usr/lib/chromium/chromium"),
+                ..Launch::default()
+            };
+            requested_name(&launch).to_owned()
+        };
+        assert_eq!(called("/proc/self/exe"), "");
+        assert_eq!(called("/proc/17/fd/3"), "");
+        assert_eq!(called("/dev/fd/3"), "");
+        assert_eq!(called("/usr/bin/chromium-browser"), "chromium-browser");
+        assert_eq!(called("/w/proc/self/exe"), "exe");
+    }
 }

@@ -8,7 +8,8 @@ use std::process::Command;
 use edamame_guard::sensors::ebpf::{Ebpf, Options, SensorError};
 
 /// Jobs of `fixtures/first-run/jobs` that need nothing but compilers, git, curl and an interpreter for their stand-ins.
-const JOBS: [&str; 5] = ["make-gcc", "cargo", "cache-tar", "artifact-upload", "release-tag"];
+const JOBS: [&str; 6] =
+    ["make-gcc", "cargo", "cargo-build-rs", "cache-tar", "artifact-upload", "release-tag"];
 
 #[test]
 fn ordinary_jobs_end_green_and_their_twins_do_not() {

@@ -263,5 +263,12 @@ mod tests {
             "/w/target/debug/build/x-1/build-script-build"
         ));
         assert!(!cargo.runs_others_code("cargo", &["test".into()], "/w/target/debug/deps/x-1"));
+        let gh = tool("gh").unwrap();
+        assert!(gh.runs_others_code(
+            "gh",
+            &["notes".into()],
+            "/home/u/.local/share/gh/extensions/gh-notes/gh-notes"
+        ));
+        assert!(!gh.runs_others_code("gh", &["notes".into()], "/home/u/.local/share/gh/gh-notes"));
     }
 }

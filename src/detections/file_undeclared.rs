@@ -99,6 +99,18 @@ mod tests {
     use crate::trace::{expect, findings};
 
     #[test]
+    fn the_cache_of_fonts_is_anybodys_and_what_lies_beside_it_is_not() {
+        let trace = |path: &str| {
+            format!("1 > 2 launch /usr/bin/make make test\n2 > 3 launch /usr/bin/chromium x\n3 create {path}")
+        };
+        expect("make test\n", &trace("/var/cache/fontconfig/3830d5-le64.cache-8.NEW"), &[]);
+        for path in ["/var/cache/fontconfig2/x", "/var/cache/ldconfig/aux-cache"] {
+            let note = format!("file-undeclared divergence low {path}");
+            expect("make test\n", &trace(path), &[&note]);
+        }
+    }
+
+    #[test]
     fn ordinary_places_and_tools_stay_quiet() {
         expect(
             "npm ci\nmake install\napt-get install -y jq\n",

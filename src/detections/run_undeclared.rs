@@ -80,6 +80,25 @@ mod tests {
     }
 
     #[test]
+    fn an_extension_of_a_forges_client_is_its_own_and_other_programs_are_not() {
+        let trace = |path: &str| format!("1 > 2 launch /usr/bin/gh gh notes\n2 > 3 launch {path} {path}");
+        let extension = trace("/home/u/.local/share/gh/extensions/gh-notes/gh-notes");
+        expect("gh notes\n", &extension, &[]);
+        let stranger = trace("/home/u/.local/share/gh/gh-notes");
+        expect("gh notes\n", &stranger, &["run-undeclared divergence low /home/u/.local/share/gh/gh-notes"]);
+        // It is somebody else's code all the same.
+        let theft = format!("{extension}\n3 read ~/.config/gh/hosts.yml\n3 connect 203.0.113.7:443");
+        expect(
+            "gh notes\n",
+            &theft,
+            &[
+                "!cred-file-access attack high /home/u/.config/gh/hosts.yml",
+                "!egress-undeclared attack high 203.0.113.7:443",
+            ],
+        );
+    }
+
+    #[test]
     fn a_program_nobody_named_is_a_note() {
         expect(
             "make all\n",
