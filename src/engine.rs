@@ -5,6 +5,7 @@
 
 mod ending;
 mod needs;
+mod picture;
 mod posture;
 
 use std::borrow::Cow;
@@ -116,6 +117,7 @@ pub struct Engine {
     digests: HashMap<Object, (Option<Timestamp>, Option<Arc<str>>)>,
     undigested: u64,
     posture: posture::Snapshots,
+    drawing: picture::Drawing,
     /// Coding agents that are about to be launched.
     agents: HashMap<ProcessKey, Arc<str>>,
     agents_seen: BTreeSet<String>,
@@ -270,6 +272,7 @@ impl Engine {
             digests: HashMap::new(),
             undigested: 0,
             posture: posture::Snapshots::default(),
+            drawing: picture::Drawing::default(),
             agents: HashMap::new(),
             agents_seen: BTreeSet::new(),
             rules: HashMap::new(),
@@ -419,7 +422,10 @@ impl Engine {
         match &event.activity {
             Activity::Fork { child } => self.fork(sequence, event, *child),
             Activity::Launch(launch) => self.launch(sequence, event, launch, &start),
-            Activity::Exit { .. } => self.lineage.end(event.actor),
+            Activity::Exit { .. } => {
+                self.lineage.end(event.actor);
+                self.drawing.end(event.actor);
+            }
             Activity::Open { file, access } => self.open(sequence, event, file, *access, &start),
             Activity::Rename { from, to } => {
                 self.lineage.wrote(event.actor, &to.path);
@@ -495,6 +501,9 @@ impl Engine {
             _ => event.actor,
         };
         let Some(process) = self.lineage.get(of) else { return };
+        if let Some(plane) = event.activity.plane() {
+            self.drawing.count(of, plane, event.time);
+        }
         let tally = self.steps.entry(process.step.clone()).or_default();
         match event.activity.plane() {
             Some(Plane::Process) => tally.counts.process += 1,
@@ -508,6 +517,7 @@ impl Engine {
     }
 
     fn fork(&mut self, sequence: u64, event: &Event, child: ProcessKey) {
+        self.drawing.fork(event.actor, child);
         if self.lineage.fork(event.actor, child, event.time).is_some()
             && let Some(process) = self.lineage.get_mut(child)
         {
@@ -555,6 +565,9 @@ impl Engine {
             if let Some(command) = placement.command {
                 process.command = Some(command.into());
             }
+        }
+        if let Some(process) = self.lineage.get(event.actor) {
+            self.drawing.launch(process, event.time);
         }
         let program = launch.program().path.clone();
         let ruling = self.judge_launch(event.actor, launch, reach, start);
@@ -966,6 +979,7 @@ impl Engine {
         // What a better finding replaces may come from the same act, so those go last.
         let (better, plain): (Vec<Hit>, Vec<Hit>) = hits.into_iter().partition(|hit| hit.replaces.is_some());
         for hit in plain.into_iter().chain(better) {
+            self.drawing.mark(hit.process);
             let Some(process) = self.lineage.get(hit.process) else { continue };
             let key = GroupKey {
                 rule: hit.rule.id.0,

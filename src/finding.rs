@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::event::{Plane, ProcessKey, Reach, Socket, Timestamp};
 use crate::job::{Job, Location, StepKey};
+use crate::picture::Picture;
 
 /// How bad (OCSF severity).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -408,6 +409,7 @@ pub struct Report {
     pub coverage: Coverage,
     /// `None` when the recording has no snapshot.
     pub posture: Option<Posture>,
+    pub picture: Picture,
     pub steps: Vec<StepReport>,
     /// Sorted: failing first, then by severity, then by time.
     pub findings: Vec<Finding>,

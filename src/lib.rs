@@ -13,6 +13,7 @@
 pub mod event;
 pub mod finding;
 pub mod job;
+pub mod picture;
 
 pub mod catalogue;
 pub mod commands;

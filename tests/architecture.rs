@@ -19,7 +19,7 @@ const GROUPS: &[&[&str]] = &[
     &["engine"],
     &["detections", "divergence"],
     &["policy", "intent", "lineage", "catalogue", "commands"],
-    &["finding"],
+    &["finding", "picture"],
     &["event", "job"],
 ];
 
@@ -28,6 +28,7 @@ const PURE: &[&str] = &[
     "event",
     "job",
     "finding",
+    "picture",
     "policy",
     "intent",
     "lineage",

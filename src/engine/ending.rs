@@ -55,6 +55,11 @@ impl Engine {
             };
             weight(a).cmp(&weight(b)).then_with(|| a.fingerprint.cmp(&b.fingerprint))
         });
+        let picture = std::mem::take(&mut self.drawing).finish(
+            findings
+                .iter()
+                .filter_map(|finding| Some((finding.process.as_ref()?.key, finding.fingerprint.as_str()))),
+        );
         let verdict = verdict(&findings, coverage.state);
         let guard = if coverage.state == CoverageState::Blind {
             125
@@ -92,6 +97,7 @@ impl Engine {
             fail_on,
             coverage,
             posture,
+            picture,
             steps,
             findings,
             suppressed,

@@ -3,6 +3,7 @@
 //! [`terminal`] is for the person who waits; the members of [`Format`] are files.
 
 mod findings_json;
+mod html;
 mod junit;
 #[cfg(test)]
 mod sample;
@@ -37,10 +38,12 @@ pub enum Format {
     Junit,
     /// For the job's page: Markdown.
     Summary,
+    /// For a person with questions: one self-contained page.
+    Html,
 }
 
 impl Format {
-    pub const ALL: [Self; 4] = [Self::FindingsJson, Self::Sarif, Self::Junit, Self::Summary];
+    pub const ALL: [Self; 5] = [Self::FindingsJson, Self::Sarif, Self::Junit, Self::Summary, Self::Html];
 
     /// Its name in the report directory.
     pub fn file_name(self) -> &'static str {
@@ -49,6 +52,7 @@ impl Format {
             Self::Sarif => "results.sarif",
             Self::Junit => "junit.xml",
             Self::Summary => "summary.md",
+            Self::Html => "report.html",
         }
     }
 }
@@ -70,6 +74,7 @@ pub fn write(
         Format::Sarif => sarif::write(report, rules, out),
         Format::Junit => junit::write(report, rules, out),
         Format::Summary => summary::write(report, out),
+        Format::Html => html::write(report, out),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::finding::{
     Weakness,
 };
 use crate::job::{Job, Location, Provider, Step, StepKey};
+use crate::picture::Picture;
 
 /// Everything a path can hold that some reader takes for an order.
 pub const HOSTILE: &str = "/tmp/a`b`|<img src=x onerror=alert(1)>\u{1b}[31m*x*_y_[l](https://evil.example)\n::error::owned\r##[command]x]]>\u{0}\u{fffe}\u{202e}</details>@everyone ${{ x }}";
@@ -107,6 +108,7 @@ pub fn clean() -> Report {
         steps: vec![install, test, tool],
         findings: Vec::new(),
         posture: None,
+        picture: Picture::default(),
         suppressed: Vec::new(),
         policy: None,
         notices: vec![
