@@ -546,6 +546,9 @@ fn bytes(count: u64) -> String {
     if unit == 0 { format!("{rest} B") } else { format!("{rest}.{tenth} {}", UNITS[unit]) }
 }
 
+/// Height of a line of the drawing.
+const ROW: usize = 22;
+
 /// Programs at the left, hosts at the right, a line for each that talked.
 fn map(report: &Report) -> String {
     let mut links: BTreeMap<(&str, &str), (bool, u64)> = BTreeMap::new();
@@ -574,7 +577,6 @@ fn map(report: &Report) -> String {
             drawn.push((from, to, is_explained, carried, program, host));
         }
     }
-    const ROW: usize = 22;
     let y = |row: usize| row * ROW + ROW;
     let height = programs.len().max(hosts.len()) * ROW + ROW;
     let mut svg = format!(
