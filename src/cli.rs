@@ -63,6 +63,26 @@ pub enum Command {
     },
     /// Say what can be watched on this machine, and what cannot
     Doctor,
+    /// A stage of the GitHub Action; src/action calls it, and people need not
+    #[command(hide = true)]
+    Action(Action),
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Action {
+    #[arg(value_enum)]
+    pub stage: Stage,
+    /// The process whose tree is the job: the runner
+    #[arg(long, value_name = "PID")]
+    pub above: i32,
+}
+
+/// When the runner calls an action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stage {
+    Pre,
+    Main,
+    Post,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! The one loop: wait for an [`Input`], write it down, give it to the engine; then the reports.
 
+mod action;
 mod explain;
 mod posture;
 pub mod sidecar;
@@ -145,6 +146,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
         Command::Posture { json, baseline } => posture::posture(json, baseline.as_deref()),
         Command::Rules { id } => rules(id.as_deref()),
         Command::Doctor => Ok(doctor()),
+        Command::Action(action) => Ok(action::stage(action)),
     }
 }
 

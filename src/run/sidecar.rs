@@ -21,7 +21,7 @@ use crate::detections;
 use crate::engine::{End, HEARTBEAT_NS, Heartbeat, Input, Start};
 use crate::event::{Activity, Fact, Sight, Timestamp};
 use crate::evidence::{self, Writer};
-use crate::finding::FailOn;
+use crate::finding::{FailOn, Report};
 use crate::lookup::Lookup;
 use crate::policy::Policy;
 use crate::posture::Camera;
@@ -45,12 +45,19 @@ pub struct Wanted {
 }
 
 /// What the recorder tells `start` once it watches.
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Ready {
-    sight: Sight,
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Ready {
+    pub sight: Sight,
     /// About the choice of the sensor.
     said: Option<String>,
-    processes: usize,
+    pub processes: usize,
+}
+
+/// A recorder at work.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub session: Session,
+    pub ready: Ready,
 }
 
 /// Starts the recorder and returns when it really watches.
@@ -67,32 +74,9 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
     if let Some(file) = &policy {
         run::load_policy(file)?;
     }
-    let session = Session::create()?;
-    let host = |source| Error::Host { what: "the recorder".to_owned(), source };
-    let root = caller();
-    let log = private(&session.file("log")).map_err(host)?;
-    let mut recorder = Command::new(std::env::current_exe().map_err(host)?)
-        .arg(RECORD)
-        .args([session.folder.as_os_str(), root.to_string().as_ref()])
-        .arg(std::path::absolute(&wanted.report_dir).map_err(host)?)
-        .arg(wanted.fail_on.map_or("", FailOn::as_str))
-        .args(words(wanted.watching))
-        // A runner ends whatever carries its mark when the job is over.
-        .env_remove("RUNNER_TRACKING_ID")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .map_err(host)?;
-    let mut line = String::new();
-    if let Some(mut output) = recorder.stdout.take() {
-        output.read_to_string(&mut line).map_err(host)?;
-    }
-    let Ok(ready) = serde_json::from_str::<Ready>(&line) else {
-        let log = std::fs::read_to_string(session.file("log")).unwrap_or_default();
-        let _ = std::fs::remove_dir_all(&session.folder);
-        return Err(Error::Recorder(log.trim().to_owned()));
-    };
+    let directory = std::env::current_dir()
+        .map_err(|source| Error::Host { what: "the working folder".to_owned(), source })?;
+    let Begun { session, ready } = begin(wanted, caller(), &directory)?;
     if let Some(said) = &ready.said {
         eprintln!("{said}");
     }
@@ -111,6 +95,37 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
         ready.processes,
     );
     Ok(0)
+}
+
+/// Starts the recorder of the tree below `root`, whose work is in `directory`; returns when it watches.
+pub(crate) fn begin(wanted: &Wanted, root: i32, directory: &Path) -> Result<Begun, Error> {
+    let session = Session::create()?;
+    let host = |source| Error::Host { what: "the recorder".to_owned(), source };
+    let log = private(&session.file("log")).map_err(host)?;
+    let mut recorder = Command::new(std::env::current_exe().map_err(host)?)
+        .arg(RECORD)
+        .args([session.folder.as_os_str(), root.to_string().as_ref()])
+        .arg(std::path::absolute(&wanted.report_dir).map_err(host)?)
+        .arg(wanted.fail_on.map_or("", FailOn::as_str))
+        .args(words(wanted.watching))
+        .current_dir(directory)
+        // A runner ends whatever carries its mark when the job is over.
+        .env_remove("RUNNER_TRACKING_ID")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .spawn()
+        .map_err(host)?;
+    let mut line = String::new();
+    if let Some(mut output) = recorder.stdout.take() {
+        output.read_to_string(&mut line).map_err(host)?;
+    }
+    let Ok(ready) = serde_json::from_str::<Ready>(&line) else {
+        let log = std::fs::read_to_string(session.file("log")).unwrap_or_default();
+        let _ = std::fs::remove_dir_all(&session.folder);
+        return Err(Error::Recorder(log.trim().to_owned()));
+    };
+    Ok(Begun { session, ready })
 }
 
 /// The sensor that is asked for, as the recorder's arguments.
@@ -170,7 +185,11 @@ pub fn load(id: Option<&str>, file: &Path) -> Result<u8, Error> {
     let text = run::read_policy(file)?;
     let policy = Policy::parse(&text, &file.to_string_lossy()).map_err(Error::Policy)?;
     let session = Session::find(id)?;
-    let origin = policy.origin().unwrap_or_default().to_owned();
+    give(&session, text, policy.origin().unwrap_or_default().to_owned())
+}
+
+/// Hands a session the text of a policy that was parsed already.
+pub(crate) fn give(session: &Session, text: String, origin: String) -> Result<u8, Error> {
     let answer = session.ask(&Request::Load { policy: text, origin }).map_err(Error::NotWatching)?;
     match answer.refused {
         Some(reason) => Err(Error::Refused(reason)),
@@ -231,6 +250,13 @@ pub fn finish(id: Option<&str>, report_dir: Option<&Path>) -> Result<u8, Error> 
         eprintln!("session {} is finished; its reports are in {}", session.id, finished.report_dir.display());
         return Ok(finished.status);
     }
+    let (report, directory) = close(&session, report_dir)?;
+    run::show(&report, Some(&directory));
+    Ok(report.exit.guard)
+}
+
+/// Stops a session that is not finished, judges its record and writes the reports; gives them and their folder.
+pub(crate) fn close(session: &Session, report_dir: Option<&Path>) -> Result<(Report, PathBuf), Error> {
     let about = session.about().map_err(|source| Error::Host { what: "the session".to_owned(), source })?;
     match session.ask(&Request::Finish { client: std::process::id() }) {
         Ok(Answer { failure: Some(reason), .. }) => {
@@ -242,7 +268,7 @@ pub fn finish(id: Option<&str>, report_dir: Option<&Path>) -> Result<u8, Error> 
                 "warning: the recorder of session {} is gone or does not answer; judging what it left",
                 session.id
             );
-            end_recorder(&session, about.pid);
+            end_recorder(session, about.pid);
         }
     }
     let policy = match session.file("policy.yml") {
@@ -267,8 +293,7 @@ pub fn finish(id: Option<&str>, report_dir: Option<&Path>) -> Result<u8, Error> 
         .and_then(|()| reports.replace("policy.lock.yml", &mut lock.as_bytes()))
         .and_then(|()| reports.write_all(&report, detections::all()))
         .map_err(Error::Report)?;
-    run::show(&report, Some(reports.path()));
-    let finished = Finished { status: report.exit.guard, report_dir: directory };
+    let finished = Finished { status: report.exit.guard, report_dir: directory.clone() };
     // The report has the record by now; where it filled the disk, its place is wanted.
     session
         .save("finished.json", &finished)
@@ -276,7 +301,7 @@ pub fn finish(id: Option<&str>, report_dir: Option<&Path>) -> Result<u8, Error> 
         .map_err(|source| Error::Host { what: "the session".to_owned(), source })?;
     let _ = std::fs::remove_file(session.file("control.sock"));
     let _ = std::fs::remove_file(&record);
-    Ok(finished.status)
+    Ok((report, directory))
 }
 
 /// Ends a recorder that hangs, so that its record stands still. Only if it is really ours.
@@ -312,7 +337,7 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
 
     let directory = std::env::current_dir().map_err(host)?;
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let (job, declarations) = runners::local::session(&directory, &home, nix::unistd::getuid().as_raw());
+    let (job, declarations) = runners::local::session(&directory, &home, person());
     let facts = runners::facts(&job);
     let mut camera = run::camera(&facts, &job);
     let snapshot = camera.start();
@@ -377,6 +402,13 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
         recorder.watch(sensor.as_mut(), &listener, &session).await.map_err(host)
     })?;
     Ok(0)
+}
+
+/// Who the job runs as: who called sudo, where somebody did.
+fn person() -> u32 {
+    let own = nix::unistd::getuid().as_raw();
+    let caller = std::env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
+    caller.filter(|_| own == 0).unwrap_or(own)
 }
 
 /// Whoever waits for the end of a pipe that our caller left open would wait for us.

@@ -1,0 +1,396 @@
+//! The stages of the GitHub Action: `pre` starts the recorder, `main` gives it the policy, `post` finishes and reports.
+//!
+//! The scripts of `src/action` call these as root. Whatever goes wrong is an annotation and a status, since nobody
+//! reads a log that does not ask to be read.
+
+mod inputs;
+mod place;
+mod runner;
+
+use std::path::{Path, PathBuf};
+
+use crate::cli::{Action, ModeArgument, SensorArgument, Stage, UnsupportedArgument, Watching};
+use crate::detections;
+use crate::engine::{End, Engine, Input, Settings, Start};
+use crate::event::{Fact, ProcessKey, Reach, Sight};
+use crate::finding::{FailOn, Finding, Report, Severity};
+use crate::policy::Policy;
+use crate::reports::{Directory, Format, terminal};
+use crate::run::sidecar::{self, Begun, Wanted};
+use crate::run::{self, Error};
+use crate::runners;
+use crate::session::Session;
+
+use inputs::Inputs;
+use runner::command;
+
+/// At most so many annotations of a level; the runner shows no more of one step.
+const MOST_ANNOTATIONS: usize = 9;
+
+/// Runs one stage; what goes wrong is said as an annotation.
+pub(super) fn stage(action: Action) -> u8 {
+    let here = Here::new();
+    let inputs = match Inputs::read(variable, &here.workspace, &here.temporary) {
+        Ok(inputs) => inputs,
+        Err(message) => {
+            // `pre` said it already, where it ran.
+            if action.stage != Stage::Post {
+                error("edamame-guard: a wrong input", &message);
+            }
+            return 125;
+        }
+    };
+    let result = match action.stage {
+        Stage::Pre => here.pre(&inputs, action.above),
+        Stage::Main => here.main(&inputs, action.above),
+        Stage::Post => here.post(&inputs),
+    };
+    result.unwrap_or_else(|problem| {
+        tell(&problem);
+        problem.status()
+    })
+}
+
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// User and group of whoever called sudo.
+fn person() -> Option<(u32, u32)> {
+    let number = |name| variable(name).and_then(|text| text.parse().ok());
+    number("SUDO_UID").zip(number("SUDO_GID"))
+}
+
+fn error(title: &str, text: &str) {
+    run::print(&format!("{}\n", command("error", &[("title", title)], text)));
+}
+
+fn notice(text: &str) {
+    run::print(&format!("{}\n", command("notice", &[("title", "edamame-guard")], text)));
+}
+
+/// An error as annotations: those of a policy at their lines.
+fn tell(problem: &Error) {
+    let Error::Policy(policy) = problem else {
+        return error("edamame-guard", problem.for_people().trim_start_matches("error: "));
+    };
+    for problem in policy.problems.iter().take(MOST_ANNOTATIONS) {
+        let hint = problem.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        let place = [
+            ("file", policy.origin.as_str()),
+            ("line", &problem.line.to_string()),
+            ("col", &problem.column.to_string()),
+            ("title", "edamame-guard: the policy can't be used"),
+        ];
+        run::print(&format!("{}\n", command("error", &place, &format!("{}{hint}", problem.message))));
+    }
+    runner::say_untrusted(&policy.to_string());
+}
+
+/// The job's folders, as the runner names them.
+struct Here {
+    workspace: PathBuf,
+    temporary: PathBuf,
+}
+
+impl Here {
+    fn new() -> Self {
+        let folder = |name: &str, without: PathBuf| variable(name).map_or(without, PathBuf::from);
+        let current = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        Self {
+            workspace: folder("GITHUB_WORKSPACE", current),
+            temporary: folder("RUNNER_TEMP", std::env::temp_dir()),
+        }
+    }
+
+    /// Starts the recorder, or says why this job can't be watched.
+    fn pre(&self, inputs: &Inputs, above: i32) -> Result<u8, Error> {
+        if inputs.mode == Some(ModeArgument::Block) {
+            return Err(Error::Block);
+        }
+        let found = place::missing(variable, Path::new("/"), nix::unistd::geteuid().is_root());
+        let found = match found {
+            Some(found) => found,
+            None => match self.start(inputs, above) {
+                Ok(()) => return Ok(0),
+                Err(Error::Recorder(reason)) => format!("The recorder did not start here: {reason}"),
+                Err(other) => return Err(other),
+            },
+        };
+        keep("unsupported", &found.replace(['\r', '\n'], " "))?;
+        let level = match inputs.on_unsupported {
+            UnsupportedArgument::Fail => "error",
+            UnsupportedArgument::Warn => "warning",
+            UnsupportedArgument::Skip => {
+                run::print(&format!("{}: {found}\n", place::TITLE));
+                return Ok(0);
+            }
+        };
+        run::print(&format!("{}\n", command(level, &[("title", place::TITLE)], &found)));
+        Ok(if inputs.on_unsupported == UnsupportedArgument::Fail { 125 } else { 0 })
+    }
+
+    fn start(&self, inputs: &Inputs, above: i32) -> Result<(), Error> {
+        let wanted = Wanted {
+            watching: Watching {
+                sensor: SensorArgument::Ebpf,
+                on_unsupported: Some(UnsupportedArgument::Fail),
+            },
+            policy: None,
+            fail_on: inputs.recorded_fail_on(),
+            report_dir: inputs.report_dir.clone(),
+        };
+        let Begun { session, ready } = sidecar::begin(&wanted, above, &self.workspace)?;
+        keep("session", &session.id)?;
+        run::print(&format!(
+            "edamame-guard {} watches this job: session {}, {} {}, {} processes were running before\n",
+            env!("CARGO_PKG_VERSION"),
+            session.id,
+            ready.sight.sensor,
+            ready.sight.tier,
+            ready.processes,
+        ));
+        Ok(())
+    }
+
+    /// Gives the recorder the policy.
+    fn main(&self, inputs: &Inputs, above: i32) -> Result<u8, Error> {
+        if variable("STATE_unsupported").is_some() {
+            return Ok(0);
+        }
+        let session = match variable("STATE_session") {
+            Some(id) => Session::find(Some(&id))?,
+            None => {
+                // The runner runs no `pre` of an action that lies in the workspace.
+                notice(
+                    "The recorder starts only now, so earlier steps were not seen. `uses: edamame/guard@…` starts it before the first step; `uses: ./` can't.",
+                );
+                let status = self.pre(inputs, above)?;
+                if status != 0 || variable("STATE_unsupported").is_some() {
+                    return Ok(status);
+                }
+                Session::find(None)?
+            }
+        };
+        drop((session, above));
+        Ok(0)
+    }
+
+    /// Ends the recording, judges it, and tells the result everywhere.
+    fn post(&self, inputs: &Inputs) -> Result<u8, Error> {
+        let _patient = patience();
+        if let Some(found) = variable("STATE_unsupported") {
+            let report = not_watched(&found, inputs.on_unsupported, &self.workspace);
+            let reports = Directory::open(&inputs.report_dir).map_err(Error::Report)?;
+            reports
+                .clear()
+                .and_then(|()| reports.write_all(&report, detections::all()))
+                .map_err(Error::Report)?;
+            self.tell(&report, reports.path(), inputs, false)?;
+            // `pre` failed the job where it should.
+            return Ok(0);
+        }
+        let Some(id) = variable("STATE_session") else {
+            error("edamame-guard", "No recorder was started, so this job was not watched.");
+            return Ok(125);
+        };
+        let session = Session::find(Some(&id))?;
+        if let Some(finished) = session.finished() {
+            run::print(&format!(
+                "session {id} is finished; its reports are in {}\n",
+                finished.report_dir.display()
+            ));
+            return Ok(finished.status);
+        }
+        let (report, directory) = sidecar::close(&session, Some(&inputs.report_dir))?;
+        self.tell(&report, &directory, inputs, true)
+    }
+
+    /// Log, annotations, outputs and summary; gives the step's status.
+    fn tell(
+        &self,
+        report: &Report,
+        directory: &Path,
+        inputs: &Inputs,
+        is_watched: bool,
+    ) -> Result<u8, Error> {
+        let shown = directory.to_string_lossy();
+        let style = terminal::Style { colour: false, width: 120 };
+        runner::say_untrusted(&terminal::render(report, style, Some(&shown)));
+        let is_blinded = report.exit.guard == 125 || report.findings.iter().any(says_it_went_dark);
+        if is_watched {
+            annotate(report);
+            if inputs.is_audit_alone {
+                would_have_failed(report);
+            }
+            if is_blinded {
+                error(
+                    "edamame-guard was not watching all the time",
+                    "The recorder was ended, stopped or robbed of its hooks during the job. What it saw is judged; what it did not see can't be, so this job is not green.",
+                );
+            }
+        }
+        let file = |wanted: &Option<PathBuf>, format: Format| {
+            wanted.clone().unwrap_or_else(|| directory.join(format.file_name()))
+        };
+        let sarif = file(&inputs.sarif_file, Format::Sarif);
+        let junit = file(&inputs.junit_file, Format::Junit);
+        for (place, format) in [(&inputs.sarif_file, Format::Sarif), (&inputs.junit_file, Format::Junit)] {
+            if let Some(place) = place {
+                copy(report, format, place).map_err(Error::Report)?;
+            }
+        }
+        let outputs = [
+            ("verdict", report.verdict.as_str().to_owned()),
+            ("findings", report.findings.len().to_string()),
+            ("effective-mode", report.mode.to_owned()),
+            ("coverage", report.coverage.state.as_str().to_owned()),
+            ("lost-events", report.coverage.lost_events.to_string()),
+            ("watching", (is_watched && !is_blinded).to_string()),
+            ("sarif-file", sarif.to_string_lossy().into_owned()),
+            ("junit-file", junit.to_string_lossy().into_owned()),
+            ("report-dir", shown.into_owned()),
+        ];
+        for (name, value) in &outputs {
+            set("GITHUB_OUTPUT", name, value)?;
+        }
+        if inputs.job_summary
+            && let Some(file) = variable("GITHUB_STEP_SUMMARY")
+        {
+            let mut text = Vec::new();
+            crate::reports::write(Format::Summary, report, detections::all(), &mut text)
+                .map_err(Error::Report)?;
+            let text = String::from_utf8_lossy(&text);
+            let whole: String = if text.len() <= runner::LONGEST_SUMMARY {
+                text.into_owned()
+            } else {
+                "The summary is too long to be shown here; it is `summary.md` of the report.\n".to_owned()
+            };
+            runner::append(Path::new(&file), &whole).map_err(|source| at(&file, source))?;
+        }
+        Ok(if is_watched && is_blinded { 125 } else { report.exit.guard })
+    }
+}
+
+/// Takes the deadly effect of a cancel away while the reports are written: the runner sends SIGINT, and SIGTERM
+/// 7.5 seconds later.
+fn patience() -> Option<tokio::runtime::Runtime> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        // A handler stays when its stream is dropped.
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let _ = kinds.map(|kind| signal(kind).map(drop));
+    });
+    Some(runtime)
+}
+
+/// One of the rules that say the recorder itself was touched.
+fn says_it_went_dark(finding: &Finding) -> bool {
+    matches!(finding.rule.0, "coverage-heartbeat" | "coverage-hook")
+}
+
+/// Findings that fail are errors, other serious ones warnings; notes stay in the summary.
+fn annotate(report: &Report) {
+    let (failing, others): (Vec<&Finding>, Vec<&Finding>) =
+        report.findings.iter().partition(|finding| finding.fails);
+    let serious: Vec<&Finding> =
+        others.into_iter().filter(|finding| finding.severity >= Severity::Medium).collect();
+    for (level, findings) in [("error", failing), ("warning", serious)] {
+        for finding in findings.iter().take(MOST_ANNOTATIONS) {
+            let line = finding.location.as_ref().map(|location| location.line.to_string());
+            let place = [
+                ("file", finding.location.as_ref().map_or("", |location| location.path.as_str())),
+                ("line", line.as_deref().unwrap_or_default()),
+                ("title", &format!("{}: {}", finding.rule, finding.severity.as_str())),
+            ];
+            let text = format!("{}\nStep: {}\n{}", finding.title, finding.step, finding.remedy);
+            run::print(&format!("{}\n", command(level, &place, &text)));
+        }
+        if let Some(more) = findings.len().checked_sub(MOST_ANNOTATIONS).filter(|more| *more > 0) {
+            let text = format!("{more} more findings are in the job's summary and in the report.");
+            run::print(&format!("{}\n", command(level, &[("title", "edamame-guard")], &text)));
+        }
+    }
+}
+
+/// `egress-policy: audit` alone never fails; what it held back is said.
+fn would_have_failed(report: &Report) {
+    let default = FailOn::From(if report.policy.is_some() { Severity::Medium } else { Severity::High });
+    let titles: Vec<&str> = report
+        .findings
+        .iter()
+        .filter(|finding| default.fails(finding.severity, finding.confidence))
+        .map(|finding| finding.title.as_str())
+        .collect();
+    if let Some(first) = titles.first() {
+        notice(&format!(
+            "`egress-policy: audit` alone never fails a job. Without it {} would have failed this one, first of all: {first}",
+            if titles.len() == 1 { "1 finding".to_owned() } else { format!("{} findings", titles.len()) },
+        ));
+    }
+}
+
+/// The report of a job that nobody watched.
+fn not_watched(found: &str, on_unsupported: UnsupportedArgument, workspace: &Path) -> Report {
+    let time = run::now();
+    let home = PathBuf::from(variable("HOME").unwrap_or_else(|| "/".to_owned()));
+    let user = person().map_or_else(|| nix::unistd::geteuid().as_raw(), |(user, _)| user);
+    let (job, _) = runners::local::session(workspace, &home, user);
+    let sight = Sight {
+        sensor: "none".to_owned(),
+        tier: String::new(),
+        process: Reach::None,
+        file: Reach::None,
+        egress: Reach::None,
+        hooks: std::collections::BTreeMap::new(),
+        gaps: Vec::new(),
+    };
+    let mut engine = Engine::new(Policy::absent(), Settings { fail_on: None });
+    engine.accept(
+        0,
+        &Input::Start(Start {
+            schema: crate::evidence::SCHEMA.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            time,
+            guard: ProcessKey { pid: std::process::id(), start: 0 },
+            fail_on: None,
+            job,
+            sight,
+        }),
+    );
+    engine.accept(1, &Input::Fact(Fact::Gap { text: found.to_owned() }));
+    engine.accept(2, &Input::End(End { time, command: None, signal: None, watching: false, client: None }));
+    let mut report = engine.finish();
+    if on_unsupported != UnsupportedArgument::Fail {
+        report.exit.guard = 0;
+    }
+    report
+}
+
+/// Writes one format where the workflow wants it, through no link.
+fn copy(report: &Report, format: Format, place: &Path) -> std::io::Result<()> {
+    let (Some(folder), Some(name)) = (place.parent(), place.file_name().and_then(|name| name.to_str()))
+    else {
+        return Err(std::io::Error::other(format!("`{}` names no file", place.display())));
+    };
+    let mut content = Vec::new();
+    crate::reports::write(format, report, detections::all(), &mut content)?;
+    Directory::open(folder)?.replace(name, &mut content.as_slice())
+}
+
+/// Keeps a value for the later stages.
+fn keep(name: &str, value: &str) -> Result<(), Error> {
+    set("GITHUB_STATE", name, value)
+}
+
+/// One line of a step's file. A value with a line break would be two.
+fn set(file: &str, name: &str, value: &str) -> Result<(), Error> {
+    let Some(path) = variable(file) else { return Ok(()) };
+    let value = value.replace(['\r', '\n'], " ");
+    runner::append(Path::new(&path), &format!("{name}={value}\n")).map_err(|source| at(&path, source))
+}
+
+fn at(path: &str, source: std::io::Error) -> Error {
+    Error::Host { what: path.to_owned(), source }
+}
