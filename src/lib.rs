@@ -27,6 +27,7 @@ pub mod engine;
 
 pub mod agents;
 pub mod evidence;
+pub mod github;
 pub mod lookup;
 pub mod posture;
 pub mod redact;

@@ -14,7 +14,7 @@ const GROUPS: &[&[&str]] = &[
     &["cli", "run"],
     &[
         "sensors", "runners", "agents", "reports", "enforce", "evidence", "redact", "session", "posture",
-        "lookup", "sockets", "action",
+        "lookup", "sockets", "action", "github",
     ],
     &["engine"],
     &["detections", "divergence"],

@@ -5,8 +5,9 @@
 mod findings_json;
 mod html;
 mod junit;
+mod place;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod sarif;
 mod summary;
 pub mod terminal;
@@ -25,7 +26,8 @@ use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::detections::Detection;
-use crate::finding::Report;
+use crate::finding::{Finding, Report};
+use crate::job::Location;
 
 /// A file of the report directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +62,26 @@ impl Format {
 /// A socket in a line: `tcp 127.0.0.1:631 waits, held by cupsd (812)`.
 pub fn socket(socket: &crate::event::Socket) -> String {
     words::socket(socket)
+}
+
+/// The result in one clause: `Attack: 2 findings fail the job, 1 note`.
+pub fn verdict(report: &Report) -> String {
+    words::verdict(report)
+}
+
+/// Where in the repository a finding stands: its line or its step's.
+pub(crate) fn place(report: &Report, finding: &Finding) -> Option<Location> {
+    place::of(report, finding)
+}
+
+/// Where a finding stands that has no line of its own.
+pub(crate) fn place_of_answers(report: &Report) -> Location {
+    place::of_answers(report)
+}
+
+/// The job's page in less than `limit` bytes.
+pub(crate) fn summary_within(report: &Report, limit: usize) -> String {
+    summary::render(report, limit)
 }
 
 /// Writes one format. `rules` are all rules that were looked for, also those that found nothing.

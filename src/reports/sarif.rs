@@ -11,7 +11,7 @@ use serde_sarif::sarif::{
     ThreadFlowLocation, Tool, ToolComponent,
 };
 
-use super::{text, words};
+use super::{place, text, words};
 use crate::detections::Detection;
 use crate::finding::{Confidence, CoverageState, Finding, ProcessView, Report, Severity};
 use crate::job::Location;
@@ -174,7 +174,7 @@ fn weight(severity: Severity, confidence: Confidence, tags: Vec<String>) -> Prop
 }
 
 fn result(report: &Report, finding: &Finding, rule_index: usize, nth: u32) -> SarifResult {
-    let place = place(report, finding);
+    let place = alert_place(report, finding);
     let mut result = SarifResult::builder()
         .rule_id(finding.rule.0)
         .rule_index(i64::try_from(rule_index).unwrap_or(i64::MAX))
@@ -263,27 +263,9 @@ fn lineage(place: &Location, process: &ProcessView, finding: &Finding) -> CodeFl
     CodeFlow::builder().thread_flows(vec![ThreadFlow::builder().locations(locations).build()]).build()
 }
 
-/// Where the alert stands: the finding's line, else its step's.
-///
-/// GitHub drops results without a place in the repository. A wrapped command has no workflow
-/// that we know of, so those stand at the top of the policy file: the place to answer them.
-fn place(report: &Report, finding: &Finding) -> Location {
-    let of_step = || {
-        let reported = report.steps.iter().find(|step| step.key == finding.step).map(|step| &step.location);
-        let planned =
-            report.job.steps.iter().find(|step| step.key == finding.step).map(|step| &step.location);
-        [reported, planned].into_iter().flatten().find_map(Option::as_ref)
-    };
-    [finding.location.as_ref(), of_step()]
-        .into_iter()
-        .flatten()
-        .find(|location| is_in_repository(&location.path))
-        .cloned()
-        .unwrap_or_else(|| Location { path: ".github/guard.yml".to_owned(), line: 1 })
-}
-
-fn is_in_repository(path: &str) -> bool {
-    !path.is_empty() && !path.starts_with(['/', '~', '…']) && path.split('/').all(|part| part != "..")
+/// GitHub drops results without a place in the repository.
+fn alert_place(report: &Report, finding: &Finding) -> Location {
+    place::of(report, finding).unwrap_or_else(|| place::of_answers(report))
 }
 
 fn step_location(place: &Location, finding: &Finding) -> SarifLocation {
@@ -338,7 +320,8 @@ fn declared_at(report: &Report, declared: &str) -> Option<Location> {
         let is_file = known(path)
             || [".yml", ".yaml", ".json"].iter().any(|ending| path.ends_with(ending))
             || (path.contains('/') && [".toml", ".sh"].iter().any(|ending| path.ends_with(ending)));
-        (line > 0 && is_file && is_in_repository(path)).then(|| Location { path: path.to_owned(), line })
+        (line > 0 && is_file && place::is_in_repository(path))
+            .then(|| Location { path: path.to_owned(), line })
     })
 }
 
@@ -430,8 +413,8 @@ mod tests {
     #[test]
     fn paths_become_references() {
         assert_eq!(uri("./a b/ü#?.yml"), "a%20b/%C3%BC%23%3F.yml");
-        assert!(is_in_repository(".github/guard.yml"));
-        assert!(!is_in_repository("../x") && !is_in_repository("/x") && !is_in_repository(""));
+        assert!(place::is_in_repository(".github/guard.yml"));
+        assert!(!["../x", "/x", ""].into_iter().any(place::is_in_repository));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> 
 }
 
 /// The page, shorter than `limit` bytes: findings are left out, the rest is bounded by itself.
-fn render(report: &Report, limit: usize) -> String {
+pub(super) fn render(report: &Report, limit: usize) -> String {
     let head = head(report);
     let tail = tail(report, limit);
     let closing_line = 120;

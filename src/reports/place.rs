@@ -1,0 +1,28 @@
+//! Where in the repository a finding stands.
+
+use crate::finding::{Finding, Report};
+use crate::job::Location;
+
+/// The finding's line, else its step's, as far as it lies in the repository.
+pub fn of(report: &Report, finding: &Finding) -> Option<Location> {
+    let of_step = || {
+        let reported = report.steps.iter().find(|step| step.key == finding.step).map(|step| &step.location);
+        let planned =
+            report.job.steps.iter().find(|step| step.key == finding.step).map(|step| &step.location);
+        [reported, planned].into_iter().flatten().find_map(Option::as_ref)
+    };
+    [finding.location.as_ref(), of_step()]
+        .into_iter()
+        .flatten()
+        .find(|location| is_in_repository(&location.path))
+        .cloned()
+}
+
+/// Where a finding without a line of its own stands: at the top of the policy file, where it can be answered.
+pub fn of_answers(_report: &Report) -> Location {
+    Location { path: ".github/guard.yml".to_owned(), line: 1 }
+}
+
+pub fn is_in_repository(path: &str) -> bool {
+    !path.is_empty() && !path.starts_with(['/', '~', '…']) && path.split('/').all(|part| part != "..")
+}
