@@ -220,6 +220,7 @@ mod tests {
             workspace: "/w".to_owned(),
             home: "/tmp/job-home".to_owned(),
             uid: 1000,
+            pipeline: None,
             steps: Vec::new(),
         };
         let own = ["/srv/keys/**".to_owned(), "./keys/*.pem".to_owned()];

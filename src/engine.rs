@@ -7,6 +7,7 @@ mod ending;
 mod needs;
 mod picture;
 mod posture;
+mod steps;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -68,6 +69,8 @@ pub struct Heartbeat {
 
 /// Beats come every [`HEARTBEAT_NS`]; a longer silence than this is told.
 const LONGEST_SILENCE_NS: u64 = 3 * HEARTBEAT_NS;
+/// Rules that hold for processes of no step, such as the runner's own.
+const OF_THE_RUNNER: [&str; 4] = ["proc-memory-read", "runner-takeover", "sensor-evasion", "posture-drift"];
 /// What a loaded module changes.
 const MODULES: &str = "/proc/modules";
 /// How often a sidecar says that it is alive.
@@ -118,6 +121,7 @@ pub struct Engine {
     undigested: u64,
     posture: posture::Snapshots,
     drawing: picture::Drawing,
+    stepping: steps::Steps,
     /// Coding agents that are about to be launched.
     agents: HashMap<ProcessKey, Arc<str>>,
     agents_seen: BTreeSet<String>,
@@ -273,6 +277,7 @@ impl Engine {
             undigested: 0,
             posture: posture::Snapshots::default(),
             drawing: picture::Drawing::default(),
+            stepping: steps::Steps::default(),
             agents: HashMap::new(),
             agents_seen: BTreeSet::new(),
             rules: HashMap::new(),
@@ -289,6 +294,15 @@ impl Engine {
             beat: Timestamp::default(),
             silences: Vec::new(),
             last: Timestamp::default(),
+        }
+    }
+
+    /// Takes in what a recording may tell late and the engine needs from the beginning: the workflow's file.
+    ///
+    /// Everything else, and a file that is told a second time, is left for [`Self::accept`].
+    pub fn prepare(&mut self, input: &Input) {
+        if let Input::Fact(Fact::Workflow { path, text, .. }) = input {
+            self.stepping.workflow(path, text);
         }
     }
 
@@ -337,7 +351,10 @@ impl Engine {
                 self.registries.entry(group.clone()).or_default().extend(hosts.iter().cloned());
             }
             Fact::Running(running) => {
-                let step = self.first_step();
+                let step = self.stepless();
+                if running.parent.is_none() {
+                    self.stepping.runner(running.process);
+                }
                 let time = self.last;
                 let mut process = newcomer(running.process, step, Standing::Text, time, sequence);
                 process.parent = running.parent;
@@ -370,6 +387,9 @@ impl Engine {
                 self.agents_seen.insert(agent.clone());
                 self.agents.insert(*process, agent.as_str().into());
             }
+            Fact::Script { process, path, text } => self.stepping.script(*process, path, text),
+            // Taken in before all else, see `prepare`.
+            Fact::Workflow { .. } => {}
             // They are told, and never judged: nothing of this job made them.
             Fact::Socket(socket) if self.sockets.len() < Self::SOCKETS => self.sockets.push(socket.clone()),
             Fact::Socket(_) => {}
@@ -470,7 +490,7 @@ impl Engine {
             if let Activity::Fork { child } = &event.activity
                 && self.lineage.get(*child).is_none()
             {
-                let step = self.first_step();
+                let step = self.stepless();
                 self.lineage.insert(newcomer(*child, step, Standing::Text, event.time, sequence));
             }
         } else if self.lineage.get(event.actor).is_none() {
@@ -526,6 +546,7 @@ impl Engine {
     }
 
     fn launch(&mut self, sequence: u64, event: &Event, launch: &Launch, start: &Start) {
+        self.enter(event.actor, launch);
         let Some(process) = self.lineage.get(event.actor).cloned() else { return };
         let step = self.intent.of(&process.step);
         let context = self.context(start);
@@ -981,6 +1002,10 @@ impl Engine {
         for hit in plain.into_iter().chain(better) {
             self.drawing.mark(hit.process);
             let Some(process) = self.lineage.get(hit.process) else { continue };
+            // A runner's own work is its host's business, but for what attacks the host itself.
+            if process.step == StepKey::runner() && !OF_THE_RUNNER.contains(&hit.rule.id.0) {
+                continue;
+            }
             let key = GroupKey {
                 rule: hit.rule.id.0,
                 step: process.step.clone(),

@@ -495,6 +495,17 @@ pub enum Fact {
     /// A process that is a coding agent by its signature; told before its launch. Everything below
     /// it is that agent's work.
     Agent { process: ProcessKey, agent: String },
+    /// The text that a step of a runner is about to run; told before the launch of its shell.
+    Script { process: ProcessKey, path: String, text: String },
+    /// The workflow's file: names and lines of the steps. It may be known only after the steps began;
+    /// whoever judges a recording looks for it first.
+    Workflow {
+        /// Its path in the repository.
+        path: String,
+        text: String,
+        /// How it was read: `api`, `commit`, `tree`.
+        origin: String,
+    },
     /// A socket that was there before the job's first step.
     Socket(Socket),
     /// Something that the recorder found out, while it watched, that it could not see.

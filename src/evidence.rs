@@ -210,6 +210,32 @@ pub fn read(input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result<u64
     }
 }
 
+/// What was recorded late and has to be known first: the workflow's file. Anything that can't be read ends it.
+pub fn late(input: &mut impl BufRead) -> Vec<Input> {
+    const MARK: &[u8] = b"\"fact\":\"workflow\"";
+    const MOST: usize = 8;
+    let mut found = Vec::new();
+    let mut line = Vec::new();
+    let has = |line: &[u8], mark: &[u8]| line.windows(mark.len()).any(|part| part == mark);
+    while found.len() < MOST {
+        line.clear();
+        match input.read_until(b'\n', &mut line) {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        // Only a runner's job has such a file; other recordings need no second look.
+        if line.starts_with(b"{\"seq\":0,") && !has(&line, b"\"provider\":\"github\"") {
+            break;
+        }
+        if has(&line, MARK)
+            && let Ok(record) = serde_json::from_slice::<OwnedLine>(&line)
+        {
+            found.push(record.input);
+        }
+    }
+    found
+}
+
 fn genesis() -> String {
     "0".repeat(64)
 }

@@ -5,6 +5,7 @@
 //! policy denies.
 
 mod shell;
+pub mod workflow;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -15,6 +15,16 @@ impl StepKey {
         Self("local/run".to_owned())
     }
 
+    /// The runner's own processes: those that belong to no step.
+    pub fn runner() -> Self {
+        Self("_runner".to_owned())
+    }
+
+    /// Whether this is a step of the job, and not what runs it or what is unknown.
+    pub fn is_real(&self) -> bool {
+        !self.0.starts_with('_')
+    }
+
     /// Processes whose lineage is unknown.
     pub fn unattributed() -> Self {
         Self("_unattributed".to_owned())
@@ -32,6 +42,51 @@ impl fmt::Display for StepKey {
 pub enum Provider {
     /// `edamame-guard run` on any machine.
     Local,
+    /// GitHub Actions: the runner below which the guard was started runs the steps.
+    Github,
+    /// GitLab CI/CD.
+    Gitlab,
+}
+
+/// Which run of which workflow this is; what the provider did not say is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pipeline {
+    /// `owner/name`, or GitLab's project path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// Path of the workflow's file in the repository.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<String>,
+    /// What people call the workflow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow_name: Option<String>,
+    /// Commit that the workflow's file is of: 40 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workflow_commit: Option<String>,
+    /// `refs/heads/main`, `refs/pull/7/merge`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// Commit that the job works on: 40 hex digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// `push`, `pull_request` …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// Number of the run, or of GitLab's pipeline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// Which try of that run this is, from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<String>,
+    /// What tells one leg of a matrix from the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_request: Option<u64>,
+    /// Where people see it: the server's address, without a slash at its end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 /// Where the work happens.
@@ -46,6 +101,10 @@ pub struct Job {
     pub home: String,
     /// User id the steps run as.
     pub uid: u32,
+    /// `None` where no provider runs the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<Pipeline>,
+    /// On GitHub those that were seen, in the order they began.
     pub steps: Vec<Step>,
 }
 

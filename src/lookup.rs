@@ -22,6 +22,8 @@ use sha2::{Digest as _, Sha256};
 use crate::agents;
 use crate::engine::Input;
 use crate::event::{self, Activity, Fact, Launch, ProcessKey, Timestamp, hex};
+use crate::intent::workflow::Workflow;
+use crate::job::Job;
 
 /// Larger programs are not read: 512 MiB.
 const LARGEST: u64 = 512 << 20;
@@ -32,6 +34,9 @@ const BUDGET: u64 = 16 << 30;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Objects remembered as read. Past it they are read again, which costs time and nothing else.
 const MOST: usize = 65_536;
+
+/// A shorter value stands in too much that is no secret.
+const SHORTEST_SECRET: usize = 6;
 
 /// A file as it is now; another size or time is another content.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
@@ -45,9 +50,23 @@ pub struct Lookup {
     scripts: HashMap<String, (u64, u64, Option<Timestamp>)>,
     ask: Sender<Request>,
     answers: Receiver<(u64, Option<Content>)>,
+    /// The process that runs a job's steps, and those of its children that have not launched a program yet.
+    runner: Option<Runner>,
     /// Numbers of the last request and of the last answer; they differ while one is overdue.
     asked: u64,
     answered: u64,
+}
+
+/// The runner of a job, whose children are the steps.
+#[derive(Debug)]
+struct Runner {
+    pid: u32,
+    job: Job,
+    children: HashSet<ProcessKey>,
+    /// The workflow's file, once it is there: it says which parts of a script stand for secrets.
+    workflow: Option<Workflow>,
+    /// Values that must not be told.
+    secrets: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -97,13 +116,33 @@ impl Lookup {
             }
         });
         let (executables, scripts) = (HashSet::new(), HashMap::new());
-        Self { executables, scripts, ask, answers, asked: 0, answered: 0 }
+        Self { executables, scripts, ask, answers, runner: None, asked: 0, answered: 0 }
+    }
+
+    /// Reads the text of each step that this process, the runner of the job, begins from now on.
+    pub fn steps_of(&mut self, pid: u32, job: &Job) {
+        let (children, secrets) = (HashSet::new(), Vec::new());
+        self.runner = Some(Runner { pid, job: job.clone(), children, workflow: None, secrets });
+    }
+
+    /// What the text of a step held in place of a secret, and no record may hold.
+    pub fn take_secrets(&mut self) -> Vec<String> {
+        self.runner.as_mut().map(|runner| std::mem::take(&mut runner.secrets)).unwrap_or_default()
     }
 
     /// The facts that belong before this input in the record: those of a launch.
     pub fn before(&mut self, input: &Input) -> Vec<Fact> {
         match input {
             Input::Event(event) => match &event.activity {
+                Activity::Fork { child } => {
+                    if let Some(runner) = &mut self.runner
+                        && event.actor.pid == runner.pid
+                        && runner.children.len() < MOST
+                    {
+                        runner.children.insert(*child);
+                    }
+                    Vec::new()
+                }
                 Activity::Launch(launch) => self.launch(event.actor, event.time, launch),
                 _ => Vec::new(),
             },
@@ -118,6 +157,7 @@ impl Lookup {
 
     fn launch(&mut self, process: ProcessKey, time: Timestamp, launch: &Launch) -> Vec<Fact> {
         let mut facts = Vec::new();
+        facts.extend(self.runner.as_mut().and_then(|runner| runner.script(process, launch)));
         facts.extend(self.executable(process, &launch.executable));
         let mut script = None;
         if let Some(file) = &launch.script {
@@ -179,6 +219,28 @@ impl Lookup {
         let (number, content) = self.answers.recv_timeout(PATIENCE).ok()?;
         self.answered = number;
         content
+    }
+}
+
+impl Runner {
+    /// The text that a step's shell is about to run: the last file that its words name.
+    fn script(&mut self, process: ProcessKey, launch: &Launch) -> Option<Fact> {
+        if !self.children.remove(&process) || !launch.environment.contains_key("GITHUB_ACTION") {
+            return None;
+        }
+        let path = launch.arguments.iter().skip(1).rev().find(|word| word.starts_with('/'))?;
+        let mut text = crate::runners::github::text(path)?;
+        if self.workflow.is_none()
+            && let Some(Fact::Workflow { text, .. }) = crate::runners::github::workflow(&self.job)
+        {
+            self.workflow = Workflow::parse(&text).ok();
+        }
+        let secrets = self.workflow.as_ref().map(|file| file.secrets_in(&self.job.name, &text));
+        for secret in secrets.into_iter().flatten().filter(|secret| secret.len() >= SHORTEST_SECRET) {
+            text = text.replace(&secret, "***");
+            self.secrets.push(secret);
+        }
+        Some(Fact::Script { process, path: path.clone(), text })
     }
 }
 

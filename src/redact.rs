@@ -74,6 +74,14 @@ impl Redactor {
         Self { values }
     }
 
+    /// Takes in one more value that must not be told.
+    pub fn add(&mut self, value: String) {
+        if value.len() >= SHORTEST && !self.values.contains(&value) {
+            self.values.push(value);
+            self.values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        }
+    }
+
     /// The text without its secrets.
     pub fn text(&self, text: &mut String) {
         for value in &self.values {
@@ -130,6 +138,7 @@ impl Redactor {
     /// One record without its secrets.
     pub fn input(&self, input: &mut Input) {
         match input {
+            Input::Fact(Fact::Script { text, .. } | Fact::Workflow { text, .. }) => self.text(text),
             Input::Declaration(declaration) => match &mut declaration.text {
                 Text::Command { words } => self.arguments(words),
                 Text::Script { text, .. } => self.text(text),

@@ -621,22 +621,35 @@ fn replay(replay: &Replay) -> Result<u8, Error> {
 
 /// Judges as much of a recording as can be trusted, and says where it ends early.
 pub fn judge_what_is_left(
-    recording: impl io::BufRead,
+    mut recording: impl io::BufRead + io::Seek,
     policy: Policy,
     fail_on: Option<FailOn>,
 ) -> (Report, Option<BadRecord>) {
     let mut engine = Engine::new(policy, Settings { fail_on });
+    prepare(&mut engine, &mut recording);
     let flaw = evidence::read(recording, |sequence, input| engine.accept(sequence, &input)).err();
     (engine.finish(), flaw)
 }
 
+/// Shows the engine what a recording tells late and belongs to its beginning.
+///
+/// Whether the recording can be trusted is asked when it is read as a whole.
+fn prepare(engine: &mut Engine, recording: &mut (impl io::BufRead + io::Seek)) {
+    for input in evidence::late(recording) {
+        engine.prepare(&input);
+    }
+    // Where this fails the reading that follows says so.
+    let _ = recording.rewind();
+}
+
 /// Judges a recording: the same path a live job takes. `fail_on` beats the recorded one.
 pub fn judge(
-    recording: impl io::BufRead,
+    mut recording: impl io::BufRead + io::Seek,
     policy: Policy,
     fail_on: Option<FailOn>,
 ) -> Result<Report, BadRecord> {
     let mut engine = Engine::new(policy, Settings { fail_on });
+    prepare(&mut engine, &mut recording);
     evidence::read(recording, |sequence, input| engine.accept(sequence, &input))?;
     Ok(engine.finish())
 }

@@ -57,6 +57,12 @@ pub enum Request {
         policy: String,
         origin: String,
     },
+    /// The workflow's file, as somebody other than the recorder read it.
+    Workflow {
+        path: String,
+        text: String,
+        origin: String,
+    },
     /// `client` is the pid of the asker, which outlives the record.
     Finish {
         client: u32,

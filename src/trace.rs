@@ -54,6 +54,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
                 workspace: "/w".into(),
                 home: "/home/u".into(),
                 uid: 1000,
+                pipeline: None,
                 steps: vec![Step {
                     key: StepKey::local(),
                     name: "run".into(),

@@ -37,7 +37,7 @@ fn policy(folder: &Path) -> Policy {
 }
 
 fn judged(folder: &Path, recording: &[u8]) -> Result<Report, BadRecord> {
-    judge(recording, policy(folder), None)
+    judge(std::io::Cursor::new(recording), policy(folder), None)
 }
 
 /// The report in the words of `expected.txt`; see the end of `fixtures/record.sh`.
@@ -279,7 +279,9 @@ fn an_end_without_the_footer_that_belongs_to_it_is_refused() {
 
 #[test]
 fn an_empty_or_foreign_recording_is_refused() {
-    let said = |text: &str| judge(text.as_bytes(), Policy::absent(), None).expect_err("refused").to_string();
+    let said = |text: &str| {
+        judge(std::io::Cursor::new(text), Policy::absent(), None).expect_err("refused").to_string()
+    };
     assert_eq!(said(""), "the recording is empty");
     assert!(said("\n").starts_with("record 0 is not one of ours"));
     assert!(said("{}\n").starts_with("record 0 is not one of ours"));
@@ -296,12 +298,13 @@ fn an_empty_or_foreign_recording_is_refused() {
 fn a_policy_learned_from_a_recording_explains_it() {
     for folder in folders() {
         let recording = fs::read(folder.join("evidence.jsonl")).expect("a recording");
-        let report = judge(&recording[..], Policy::absent(), None).expect("a whole recording");
+        let report =
+            judge(std::io::Cursor::new(&recording[..]), Policy::absent(), None).expect("a whole recording");
         let learned = edamame_guard::policy::learn(&[&report]);
         assert_eq!(learned, edamame_guard::policy::learn(&[&report]), "the same text every time");
         let policy =
             Policy::parse(&learned, "learned.yml").unwrap_or_else(|error| panic!("{error}\n{learned}"));
-        let again = judge(&recording[..], policy, None).expect("a whole recording");
+        let again = judge(std::io::Cursor::new(&recording[..]), policy, None).expect("a whole recording");
         let is_known = |finding: &Finding| {
             report.findings.iter().any(|known| known.rule == finding.rule && known.object == finding.object)
         };

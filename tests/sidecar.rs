@@ -10,29 +10,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use common::network::Network;
-use common::{Place, findings, live, text};
-
-const SESSIONS: &str = "/run/edamame-guard";
-
-/// Like [`live`], with a folder of sessions that nobody else sees.
-fn alone(test: &str, body: impl FnOnce(&Network) + Send) {
-    live(test, |network| {
-        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-            .expect("mounts of its own");
-        fs::create_dir_all(SESSIONS).expect("a folder");
-        mount(Some("sessions"), SESSIONS, Some("tmpfs"), MsFlags::empty(), Some("mode=700"))
-            .expect("mounted");
-        body(network);
-    });
-}
+use common::{Place, SESSIONS, alone, findings, text};
 
 /// A running sidecar; the job is what this test starts.
 struct Sidecar {

@@ -60,6 +60,9 @@ impl Engine {
                 .iter()
                 .filter_map(|finding| Some((finding.process.as_ref()?.key, finding.fingerprint.as_str()))),
         );
+        if let Some(problem) = self.stepping.problem.take() {
+            coverage.gaps.push(format!("the workflow's file could not be read: {problem}"));
+        }
         let verdict = verdict(&findings, coverage.state);
         let guard = if coverage.state == CoverageState::Blind {
             125
@@ -70,7 +73,7 @@ impl Engine {
         };
         let steps = self.step_reports(&start);
         let mut notices = Vec::new();
-        notices.extend(steps.iter().filter(|step| !step.compared).map(|step| {
+        notices.extend(steps.iter().filter(|step| !step.compared && step.key.is_real()).map(|step| {
             format!(
                 "Nothing was declared for step {}; compared: nothing. Attack rules still apply.",
                 step.key
@@ -473,6 +476,7 @@ fn unknown_start() -> Start {
             workspace: "/".to_owned(),
             home: "/".to_owned(),
             uid: 0,
+            pipeline: None,
             steps: Vec::new(),
         },
         sight: Sight {

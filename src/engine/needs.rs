@@ -134,6 +134,7 @@ mod tests {
             workspace: "/w".into(),
             home: "/home/u".into(),
             uid: 1,
+            pipeline: None,
             steps: Vec::new(),
         }
     }

@@ -76,6 +76,7 @@ pub fn clean() -> Report {
             workspace: "/home/runner/work/app".to_owned(),
             home: "/home/runner".to_owned(),
             uid: 1001,
+            pipeline: None,
             steps: [&install, &test, &tool]
                 .map(|step| Step {
                     key: step.key.clone(),

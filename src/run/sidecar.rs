@@ -22,6 +22,7 @@ use crate::engine::{End, HEARTBEAT_NS, Heartbeat, Input, Start};
 use crate::event::{Activity, Fact, Sight, Timestamp};
 use crate::evidence::{self, Writer};
 use crate::finding::{FailOn, Report};
+use crate::job::Job;
 use crate::lookup::Lookup;
 use crate::policy::Policy;
 use crate::posture::Camera;
@@ -337,7 +338,17 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
 
     let directory = std::env::current_dir().map_err(host)?;
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
-    let (job, declarations) = runners::local::session(&directory, &home, person());
+    let variable = |name: &str| std::env::var(name).ok();
+    let is_github = runners::github::is_here(&variable);
+    let (job, declarations) = if is_github {
+        (runners::github::job(&directory, &home, person(), &variable), Vec::new())
+    } else {
+        runners::local::session(&directory, &home, person())
+    };
+    let mut lookup = Lookup::default();
+    if is_github {
+        lookup.steps_of(root, &job);
+    }
     let facts = runners::facts(&job);
     let mut camera = run::camera(&facts, &job);
     let snapshot = camera.start();
@@ -355,7 +366,9 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
     let mut recorder = Recorder {
         redactor: Redactor::new(environment),
-        lookup: Lookup::default(),
+        lookup,
+        job: job.clone(),
+        has_workflow: false,
         writer: Writer::new(BufWriter::with_capacity(
             1 << 16,
             private(&session.file("evidence.jsonl")).map_err(host)?,
@@ -428,6 +441,9 @@ fn close_inherited() {
 struct Recorder {
     redactor: Redactor,
     lookup: Lookup,
+    job: Job,
+    /// Somebody handed the workflow's file over.
+    has_workflow: bool,
     writer: Writer<BufWriter<File>>,
     failure: Option<io::Error>,
     lost: u64,
@@ -438,7 +454,11 @@ struct Recorder {
 
 impl Recorder {
     fn take(&mut self, input: Input) {
-        for fact in self.lookup.before(&input) {
+        let facts = self.lookup.before(&input);
+        for secret in self.lookup.take_secrets() {
+            self.redactor.add(secret);
+        }
+        for fact in facts {
             self.put(Input::Fact(fact));
         }
         self.put(input);
@@ -486,6 +506,11 @@ impl Recorder {
             self.take(Input::Fact(Fact::Gap { text }));
         }
         for fact in self.camera.end() {
+            self.take(Input::Fact(fact));
+        }
+        if !self.has_workflow
+            && let Some(fact) = runners::github::workflow(&self.job)
+        {
             self.take(Input::Fact(fact));
         }
         let watching = client.is_some() && sensor.is_watching() && self.failure.is_none();
@@ -559,6 +584,10 @@ impl Recorder {
         let is_last = matches!(request, Request::Finish { .. });
         match request {
             Request::Status => {}
+            Request::Workflow { path, text, origin } => {
+                self.has_workflow = true;
+                self.take(Input::Fact(Fact::Workflow { path, text, origin }));
+            }
             Request::Load { policy, origin } => answer.refused = keep_policy(session, &policy, &origin).err(),
             Request::Finish { client } => {
                 self.end(sensor, Some(client));

@@ -42,6 +42,7 @@ pub fn job(command: &[OsString], directory: &Path, home: &Path, uid: u32) -> (Jo
         workspace: workspace.to_string_lossy().into_owned(),
         home: home.to_string_lossy().into_owned(),
         uid,
+        pipeline: None,
         steps: vec![Step { key: step, name: "run".to_owned(), declared: words.join(" "), location }],
     };
     (job, declarations)

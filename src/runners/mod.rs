@@ -1,5 +1,6 @@
 //! CI providers: from an environment to a [`Job`](crate::job::Job) and what it declares.
 
+pub mod github;
 mod host;
 pub mod local;
 

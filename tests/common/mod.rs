@@ -52,6 +52,34 @@ pub fn live(test: &str, body: impl FnOnce(&Network) + Send) {
     }
 }
 
+/// Where sidecars have their folders.
+pub const SESSIONS: &str = "/run/edamame-guard";
+
+/// Like [`live`], with a folder of sessions that nobody else sees.
+pub fn alone(test: &str, body: impl FnOnce(&Network) + Send) {
+    live(test, |network| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+        nix::mount::mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )
+        .expect("mounts of its own");
+        std::fs::create_dir_all(SESSIONS).expect("a folder");
+        nix::mount::mount(
+            Some("sessions"),
+            SESSIONS,
+            Some("tmpfs"),
+            nix::mount::MsFlags::empty(),
+            Some("mode=700"),
+        )
+        .expect("mounted");
+        body(network);
+    });
+}
+
 /// A home and a workspace with these files; `build.sh` is the step.
 pub struct Place {
     pub root: TempDir,

@@ -1,0 +1,254 @@
+//! GitHub Actions: from the runner's variables to a [`Job`], and the workflow's file as it really was.
+
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::event::Fact;
+use crate::intent::workflow::Workflow;
+use crate::job::{Job, Pipeline, Provider};
+
+/// A larger workflow file is not read: 1 MiB.
+const LARGEST: u64 = 1 << 20;
+/// How long `git` may take to find a file of a commit.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether these variables are those of a job on GitHub's runner.
+pub fn is_here(variable: &dyn Fn(&str) -> Option<String>) -> bool {
+    variable("GITHUB_ACTIONS").as_deref() == Some("true")
+}
+
+/// The job that these variables tell of. Its steps are not known yet: the runner begins one after the other.
+pub fn job(directory: &Path, home: &Path, uid: u32, variable: &dyn Fn(&str) -> Option<String>) -> Job {
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    Job {
+        provider: Provider::Github,
+        name: said(variable, "GITHUB_JOB").unwrap_or_else(|| "job".to_owned()),
+        workspace: real(directory).to_string_lossy().into_owned(),
+        home: real(home).to_string_lossy().into_owned(),
+        uid,
+        pipeline: Some(pipeline(variable)),
+        steps: Vec::new(),
+    }
+}
+
+fn said(variable: &dyn Fn(&str) -> Option<String>, name: &str) -> Option<String> {
+    variable(name).filter(|value| !value.is_empty())
+}
+
+fn pipeline(variable: &dyn Fn(&str) -> Option<String>) -> Pipeline {
+    let said = |name| said(variable, name);
+    let reference = said("GITHUB_REF");
+    let pull_request = reference
+        .as_deref()
+        .and_then(|reference| reference.strip_prefix("refs/pull/")?.split('/').next()?.parse().ok());
+    Pipeline {
+        repository: said("GITHUB_REPOSITORY"),
+        workflow: said("GITHUB_WORKFLOW_REF").as_deref().and_then(workflow_path),
+        workflow_name: said("GITHUB_WORKFLOW"),
+        workflow_commit: said("GITHUB_WORKFLOW_SHA").filter(|sha| is_commit(sha)),
+        reference,
+        commit: said("GITHUB_SHA").filter(|sha| is_commit(sha)),
+        event: said("GITHUB_EVENT_NAME"),
+        run: said("GITHUB_RUN_ID"),
+        attempt: said("GITHUB_RUN_ATTEMPT"),
+        matrix: said("INPUT_MATRIX"),
+        pull_request,
+        server: said("GITHUB_SERVER_URL").map(|url| url.trim_end_matches('/').to_owned()),
+    }
+}
+
+/// `owner/name/.github/workflows/ci.yml@refs/heads/main` is `.github/workflows/ci.yml`.
+fn workflow_path(reference: &str) -> Option<String> {
+    let path = reference.split('@').next()?.splitn(3, '/').nth(2)?;
+    is_plain(path).then(|| path.to_owned())
+}
+
+/// A path inside the repository that leads nowhere else.
+fn is_plain(path: &str) -> bool {
+    path.starts_with(".github/workflows/") && !path.split('/').any(|part| part == "..")
+}
+
+fn is_commit(sha: &str) -> bool {
+    (sha.len() == 40 || sha.len() == 64) && sha.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// The workflow's file of this job: as it was committed, else as it lies in the work tree.
+///
+/// The tree's copy only names steps and their lines; nothing is allowed by it.
+pub fn workflow(job: &Job) -> Option<Fact> {
+    let pipeline = job.pipeline.as_ref()?;
+    let workspace = Path::new(&job.workspace);
+    if let (Some(path), Some(commit)) = (&pipeline.workflow, &pipeline.workflow_commit)
+        && let Some(text) = committed(workspace, commit, path, job.uid)
+    {
+        return Some(Fact::Workflow { path: path.clone(), text, origin: "commit".to_owned() });
+    }
+    let (path, text) = match &pipeline.workflow {
+        Some(path) => (path.clone(), regular(&workspace.join(path))?),
+        None => by_name(workspace, &job.name, pipeline.workflow_name.as_deref())?,
+    };
+    Some(Fact::Workflow { path, text, origin: "tree".to_owned() })
+}
+
+/// Without the file's path: the one file that has this name, or at least this job.
+fn by_name(workspace: &Path, job: &str, name: Option<&str>) -> Option<(String, String)> {
+    const FOLDER: &str = ".github/workflows";
+    const MOST: usize = 200;
+    let mut files: Vec<PathBuf> = std::fs::read_dir(workspace.join(FOLDER))
+        .ok()?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "yml" || end == "yaml"))
+        .take(MOST)
+        .collect();
+    files.sort();
+    let mut fitting = files.into_iter().filter_map(|path| {
+        let text = regular(&path)?;
+        let workflow = Workflow::parse(&text).ok()?;
+        let shown = format!("{FOLDER}/{}", path.file_name()?.to_str()?);
+        // A workflow without a name goes by its path.
+        let is_named = name.is_none_or(|name| workflow.name.as_deref().unwrap_or(&shown) == name);
+        (is_named && !workflow.steps(job).is_empty()).then_some((shown, text))
+    });
+    match (fitting.next(), fitting.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
+    }
+}
+
+/// The text of a step's script: a regular file, not too long, UTF-8.
+pub fn text(path: &str) -> Option<String> {
+    const LONGEST: usize = 256 * 1024;
+    regular(Path::new(path)).filter(|text| text.len() <= LONGEST && !text.contains('\0'))
+}
+
+/// A file's text, if it is a regular one and not too long.
+fn regular(path: &Path) -> Option<String> {
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC;
+    let file = std::fs::File::options().read(true).custom_flags(flags).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    let mut text = String::new();
+    (metadata.is_file() && metadata.len() <= LARGEST).then_some(())?;
+    file.take(LARGEST).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// A file of a commit, out of the objects that a checkout left: git itself checks that they are that commit's.
+///
+/// It runs as the job's user, and asks nobody for what is not there.
+pub fn committed(workspace: &Path, commit: &str, path: &str, uid: u32) -> Option<String> {
+    if !is_commit(commit) || !workspace.join(".git").exists() {
+        return None;
+    }
+    let mut git = Command::new("git");
+    git.args(["-c", "safe.directory=*", "-c", "protocol.allow=never", "-C"])
+        .arg(workspace)
+        .args(["cat-file", "blob"])
+        .arg(format!("{commit}:{path}"))
+        .env_clear()
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    if uid != 0 && nix::unistd::geteuid().is_root() {
+        git.uid(uid);
+    }
+    let mut child = git.spawn().ok()?;
+    let output = child.stdout.take()?;
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        output.take(LARGEST + 1).read_to_string(&mut text).map(|_| text)
+    });
+    let until = Instant::now() + PATIENCE;
+    let status = loop {
+        match child.try_wait().ok()? {
+            Some(status) => break status,
+            None if Instant::now() > until => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return None;
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let text = reader.join().ok()?.ok()?;
+    (status.success() && text.len() as u64 <= LARGEST).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables<'a>(known: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        |name| known.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+    }
+
+    #[test]
+    fn a_pull_request_is_told_whole() {
+        let sha = "a".repeat(40);
+        let known = [
+            ("GITHUB_ACTIONS", "true"),
+            ("GITHUB_JOB", "build"),
+            ("GITHUB_REPOSITORY", "o/r"),
+            ("GITHUB_WORKFLOW_REF", "o/r/.github/workflows/ci.yml@refs/pull/7/merge"),
+            ("GITHUB_WORKFLOW_SHA", &sha),
+            ("GITHUB_REF", "refs/pull/7/merge"),
+            ("GITHUB_SHA", "short"),
+            ("GITHUB_RUN_ID", ""),
+        ];
+        let variable = variables(&known);
+        assert!(is_here(&variable));
+        let job = job(Path::new("/"), Path::new("/root"), 1001, &variable);
+        let pipeline = job.pipeline.unwrap();
+        assert_eq!(job.name, "build");
+        assert_eq!(pipeline.workflow.as_deref(), Some(".github/workflows/ci.yml"));
+        assert_eq!(pipeline.pull_request, Some(7));
+        assert_eq!((pipeline.commit, pipeline.run), (None, None), "what is odd or empty is absent");
+        assert!(workflow_path("o/r/.github/workflows/../../x@main").is_none());
+    }
+
+    #[test]
+    fn the_committed_file_counts_before_the_one_in_the_tree() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let git = |arguments: &[&str]| {
+            let output = Command::new("git")
+                .args(["-c", "user.name=a", "-c", "user.email=a@b.example", "-C"])
+                .arg(root)
+                .args(arguments)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let file = root.join(".github/workflows/ci.yml");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, "jobs: {build: {steps: [{run: make}]}}\n").unwrap();
+        git(&["init", "-q"]);
+        git(&["add", "."]);
+        git(&["commit", "-qm", "x"]);
+        let sha = git(&["rev-parse", "HEAD"]);
+        std::fs::write(&file, "jobs: {build: {steps: [{run: curl evil.example}]}}\n").unwrap();
+        let known = [
+            ("GITHUB_JOB", "build"),
+            ("GITHUB_WORKFLOW_REF", "o/r/.github/workflows/ci.yml@refs/heads/main"),
+            ("GITHUB_WORKFLOW_SHA", sha.as_str()),
+        ];
+        let uid = nix::unistd::geteuid().as_raw();
+        let told = |known: &[(&str, &str)]| match workflow(&job(root, root, uid, &variables(known))) {
+            Some(Fact::Workflow { text, origin, .. }) => (origin, text.contains("make")),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(told(&known), ("commit".to_owned(), true));
+        // Without a commit there is only the tree; without a path the one file with this job.
+        assert_eq!(told(&known[..2]), ("tree".to_owned(), false));
+        assert_eq!(told(&known[..1]), ("tree".to_owned(), false));
+    }
+}

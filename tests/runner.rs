@@ -1,0 +1,157 @@
+//! A job on a runner: every act belongs to the right step, by its name and line, whatever its processes say.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+const WORKFLOW: &str = r#"name: CI
+on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: edamame/guard@v1
+      - name: Install it
+        run: touch one
+      - run: |
+          true
+          touch two
+      - id: left
+        run: for i in 1 2 3; do touch left$i; sleep 0.1; done
+      - id: right
+        run: for i in 1 2 3; do touch right$i; sleep 0.1; done
+      - name: Composite
+        uses: ./local
+      - name: Liar
+        run: |
+          env -i PATH="$PATH" GITHUB_ACTION=left GITHUB_OUTPUT=/x/set_output_made-up setsid touch liar
+          (env -i PATH="$PATH" setsid sh -c 'sleep 0.2; touch late' &)
+      - name: Deploy ${{ github.ref }}
+        run: sleep 0.5; echo "to ${{ github.ref }}" > deployed
+"#;
+
+fn plan(folder: &Path) -> Value {
+    let text = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    json!({
+        "guard": env!("CARGO_BIN_EXE_edamame-guard"),
+        "workspace": text("work"),
+        "temp": text("temp"),
+        "report": text("report"),
+        "job": "build",
+        "steps": [
+            [{"action": "__run", "script": "touch one"}],
+            [{"action": "__run_2", "script": "true\ntouch two\n"}],
+            [
+                {"action": "left", "script": "for i in 1 2 3; do touch left$i; sleep 0.1; done"},
+                {"action": "right", "script": "for i in 1 2 3; do touch right$i; sleep 0.1; done"},
+            ],
+            // What a composite action holds is begun by the runner itself, under the outer step's name.
+            [{"action": "__self", "script": "touch inner1"}],
+            [{"action": "__self", "words": ["sh", "-c", "touch inner2"]}],
+            [{"action": "__run_3", "script": "env -i PATH=\"$PATH\" GITHUB_ACTION=left GITHUB_OUTPUT=/x/set_output_made-up setsid touch liar\n(env -i PATH=\"$PATH\" setsid sh -c 'sleep 0.2; touch late' &)\n"}],
+            [{"action": "__run_4", "script": "sleep 0.5; echo \"to refs/heads/main\" > deployed"}],
+        ],
+    })
+}
+
+/// Names each file as it is written, with the step that wrote it.
+const POLICY: &str = "version: 1
+fail-on: none
+defaults:
+  files:
+    deny: [write ./one, write ./two, write ./left3, write ./right3, write ./inner1, write ./inner2, write ./liar, write ./late, write ./deployed]
+";
+
+#[test]
+fn every_act_belongs_to_the_step_that_the_runner_began() {
+    common::alone("every_act_belongs_to_the_step_that_the_runner_began", |_| prove());
+}
+
+fn prove() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    for name in ["work/.github/workflows", "temp"] {
+        std::fs::create_dir_all(root.join(name)).unwrap();
+    }
+    std::fs::write(root.join("work/.github/workflows/ci.yml"), WORKFLOW).unwrap();
+    std::fs::write(root.join("work/.github/guard.yml"), POLICY).unwrap();
+    let plan_file = root.join("plan.json");
+    std::fs::write(&plan_file, plan(root).to_string()).unwrap();
+    let twin = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/runner.py");
+    let output = Command::new("python3").arg(twin).arg(&plan_file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
+
+    // The runner's clean-up ended what the last step left, and not the recorder.
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let status = lines.iter().find(|line| line["guard"] == "status").unwrap();
+    let status: Value = serde_json::from_str(status["output"].as_str().unwrap()).unwrap();
+    assert_eq!(status["watching"], true, "{said}");
+
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(root.join("report/findings.json")).unwrap()).unwrap();
+    let steps: BTreeMap<&str, (&str, Option<u64>)> = report["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| {
+            (
+                step["key"].as_str().unwrap(),
+                (step["name"].as_str().unwrap(), step["location"]["line"].as_u64()),
+            )
+        })
+        .collect();
+    for (key, name, line) in [
+        ("build/Install it", "Install it", 8),
+        ("build/__run_2", "Run true", 10),
+        ("build/left", "Run for i in 1 2 3; do touch left$i; sleep 0.1; done", 13),
+        ("build/right", "Run for i in 1 2 3; do touch right$i; sleep 0.1; done", 15),
+        ("build/Composite", "Composite", 17),
+        ("build/Liar", "Liar", 19),
+    ] {
+        assert_eq!(steps.get(key), Some(&(name, Some(line))), "{key} in {steps:#?}");
+    }
+
+    let made: BTreeMap<String, (&str, Option<u64>)> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|finding| {
+            let name = finding["object"].as_str()?.rsplit('/').next()?.to_owned();
+            Some((name, (finding["step"].as_str()?, finding["location"]["line"].as_u64())))
+        })
+        .collect();
+    let expected = [
+        ("one", "build/Install it", 8),
+        ("two", "build/__run_2", 10),
+        ("left3", "build/left", 13),
+        ("right3", "build/right", 15),
+        ("inner1", "build/Composite", 17),
+        ("inner2", "build/Composite", 17),
+        ("liar", "build/Liar", 19),
+        ("late", "build/Liar", 19),
+        ("deployed", "build/Deploy ${{ github.ref }}", 23),
+    ];
+    let expected = expected.map(|(file, step, line)| (file.to_owned(), (step, Some(line))));
+    assert_eq!(made, BTreeMap::from(expected), "{report:#}");
+    assert_eq!(report["coverage"]["state"], "full", "{report:#}");
+
+    // Judged anew it is the same, byte for byte.
+    let again = root.join("again");
+    let replayed = Command::new(env!("CARGO_BIN_EXE_edamame-guard"))
+        .arg("replay")
+        .arg(root.join("report"))
+        .arg("--report-dir")
+        .arg(&again)
+        .output()
+        .unwrap();
+    assert_eq!(replayed.status.code(), Some(0));
+    for name in ["findings.json", "results.sarif", "junit.xml", "summary.md", "report.html"] {
+        let read = |folder: &Path| std::fs::read(folder.join(name)).unwrap();
+        assert!(read(&root.join("report")) == read(&again), "{name} differs");
+    }
+}
