@@ -343,6 +343,23 @@ fn a_clean_run_is_uploaded_and_makes_no_check_run() {
 }
 
 #[test]
+fn each_job_and_each_leg_of_a_matrix_has_a_category_of_its_own() {
+    let category = |workflow: &str, job: &str| {
+        let github = Github::start();
+        github.kind();
+        let place = Place { workflow: Some(workflow.to_owned()), job: job.to_owned(), ..place() };
+        assert!(publish(&clean(), &place, CODE_SCANNING, &github.client()).is_empty());
+        let requests = github.requests();
+        let log = unpacked(of(&requests, "POST /repos/octo/app/code-scanning/sarifs")[0]);
+        let id = log["runs"][0]["automationDetails"]["id"].as_str().expect("an id").to_owned();
+        id.rsplit_once('/').expect("a category").0.to_owned()
+    };
+    assert_eq!(category("ci.yml", "test (22)"), "edamame-guard/ci.yml/test (22)");
+    assert_eq!(category("ci.yml", "a/b"), "edamame-guard/ci.yml/a/b");
+    assert_eq!(category("", "x\n::error::y"), "edamame-guard/-/x : :error::y");
+}
+
+#[test]
 fn three_hundred_findings_come_in_batches_of_fifty() {
     let github = Github::start();
     github.kind();

@@ -1,6 +1,5 @@
 //! Code scanning: the SARIF file, uploaded also when it is clean, for only that closes old alerts.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -8,6 +7,7 @@ use base64::prelude::BASE64_STANDARD;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Place;
 use super::client::{Connection, Error, repository};
@@ -49,7 +49,7 @@ struct Processing {
 
 pub(super) async fn publish(connection: &Connection, report: &Report, place: &Place) -> Result<(), Error> {
     let name = repository(&place.repository)?;
-    let sarif = packed(report).map_err(|error| Error::Refused(error.to_string()))?;
+    let sarif = packed(report, &category(place)).map_err(|error| Error::Refused(error.to_string()))?;
     if sarif.len() > LIMIT {
         let size = sarif.len() / 1_000_000;
         return Err(Error::Refused(format!(
@@ -96,10 +96,22 @@ async fn wait(connection: &Connection, route: &str) -> Result<(), Error> {
     Err(Error::Refused("it is uploaded, and GitHub had not read it yet when the job ended".to_owned()))
 }
 
-fn packed(report: &Report) -> std::io::Result<Vec<u8>> {
+/// What tells this job's results from those of other jobs, and of other legs of its matrix: GitHub takes what
+/// stands before the last slash, and a second upload of one category replaces the first.
+fn category(place: &Place) -> String {
+    let part = |text: &str| {
+        let text = text::short(text, 200);
+        if text.is_empty() { "-".to_owned() } else { text }
+    };
+    format!("edamame-guard/{}/{}", part(place.workflow.as_deref().unwrap_or_default()), part(&place.job))
+}
+
+fn packed(report: &Report, category: &str) -> std::io::Result<Vec<u8>> {
     let mut sarif = Vec::new();
     write(Format::Sarif, report, detections::all(), &mut sarif)?;
+    let mut log: Value = serde_json::from_slice(&sarif)?;
+    log["runs"][0]["automationDetails"]["id"] = format!("{category}/{}", report.started.rfc3339()).into();
     let mut packer = GzEncoder::new(Vec::new(), Compression::default());
-    packer.write_all(&sarif)?;
+    serde_json::to_writer(&mut packer, &log)?;
     packer.finish()
 }

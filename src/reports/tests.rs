@@ -293,6 +293,123 @@ fn hostile_text_gives_no_orders() {
     assert!(!terminal.lines().any(|line| line.trim_start().starts_with("::")), "{terminal}");
 }
 
+/// Names that a job may give to its programs, files and hosts, each an order to some reader.
+const ORDERS: &[&str] = &[
+    "::error file=x,line=1::owned",
+    "\n::add-mask::a\n",
+    "\r::stop-commands::x\r\n",
+    "##[error]owned",
+    "##vso[task.complete]",
+    "</details></td></table><script>alert(1)</script>",
+    "| a | b |\n|---|---|",
+    "```\n\n# title\n",
+    "`a`` ``",
+    "<img src=x onerror=alert(1)>",
+    "<!-- x --> @everyone #1 [l](https://evil.example) ![i](https://evil.example/i.png)",
+    "]]><failure message='x'/>",
+    "\",\"fails\":false,\"x\":\"",
+    "\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m",
+    "\u{202e}gpj.exe\u{2066}\u{200f}",
+    "a\0b\u{fffe}\u{8}\u{7f}",
+    "$(id) ${{ secrets.X }} $x^2$ :tada: www.evil.example",
+    "\u{fffd}\u{e0041}\u{2028}::error::x",
+];
+
+/// The report of a run in which everything that the job can name is called so.
+fn named(name: &str) -> Report {
+    let mut report = sample::findings();
+    // What the kernel hands over need not be UTF-8; at the edge it becomes this.
+    let name = String::from_utf8_lossy(&[name.as_bytes(), b"\xff\xc0"].concat()).into_owned();
+    for finding in &mut report.findings {
+        for text in [&mut finding.title, &mut finding.object, &mut finding.remedy, &mut finding.silence] {
+            *text = format!("{text} {name}");
+        }
+        finding.declared = Some(name.clone());
+        finding.agent = Some(name.clone());
+        finding.step.0 = format!("build/{name}");
+        finding.more_objects = vec![name.clone()];
+        if let Some(location) = &mut finding.location {
+            location.path.clone_from(&name);
+        }
+        for process in finding.process.iter_mut().chain(&mut finding.ancestry) {
+            process.name.clone_from(&name);
+            process.executable = format!("/tmp/{name}");
+            process.arguments = vec![name.clone(), name.clone()];
+        }
+    }
+    for step in &mut report.steps {
+        step.key.0.clone_from(&name);
+        step.declared.clone_from(&name);
+        for destination in &mut step.destinations {
+            destination.host.clone_from(&name);
+            destination.program.clone_from(&name);
+        }
+    }
+    report.coverage.gaps = vec![name.clone()];
+    report.notices = vec![name.clone(), format!("{name}\n{name}")];
+    report.policy = Some(name.clone());
+    report.suppressed[0].object = name;
+    report
+}
+
+#[test]
+fn no_name_is_an_order_to_any_reader() {
+    for name in ORDERS {
+        let report = named(name);
+        check_sarif(&json_of(Format::Sarif, &report));
+        check_junit(&text_of(Format::Junit, &report));
+        let document = json_of(Format::FindingsJson, &report);
+        assert_eq!(document["findings"].as_array().unwrap().len(), report.findings.len());
+        assert!(document["findings"][0]["declared"].as_str().unwrap().starts_with(name), "kept as it was");
+
+        let page = text_of(Format::Summary, &report);
+        let terminal = render(&report, Style { colour: false, width: 80 }, Some(name));
+        let commands = crate::github::workflow_commands(&report);
+        for text in [&page, &terminal, &commands] {
+            let is_hidden = |c: char| {
+                (c.is_control() && c != '\n')
+                    || matches!(c, '\u{202e}' | '\u{2066}' | '\u{200f}' | '\u{2028}')
+            };
+            assert!(!text.contains(is_hidden), "{name:?}");
+            assert!(!text.contains("##[") && !text.contains("##vso["), "{name:?}");
+        }
+        for text in [&page, &terminal] {
+            assert!(!text.lines().any(|line| line.trim_start().starts_with("::")), "{name:?}:\n{text}");
+        }
+        assert_eq!(commands.lines().count(), report.findings.iter().filter(|it| it.fails).count());
+        assert!(commands.lines().all(|line| line.starts_with("::error ")), "{name:?}:\n{commands}");
+
+        let bare = outside_of_code(&page).replace("\\]", "");
+        for order in ["<img", "<script", "</td>", "](http", "https://", "@everyone", "<!-- x"] {
+            assert!(!bare.contains(order), "{name:?}: {order} in:\n{bare}");
+        }
+        assert_eq!(bare.matches("<details>").count(), bare.matches("</details>").count(), "{name:?}");
+        for row in bare.lines().filter(|line| line.starts_with("| ")) {
+            assert_eq!(row.matches('|').count(), 5, "{row}");
+        }
+    }
+}
+
+#[test]
+fn three_hundred_findings_with_five_megabytes_of_names_are_a_page_that_is_shown() {
+    let mut report = named(ORDERS[0]);
+    let name = ORDERS.concat().repeat(20);
+    let one = report.findings[0].clone();
+    report.findings = vec![one; 300];
+    for finding in &mut report.findings {
+        finding.object.clone_from(&name);
+        finding.title.clone_from(&name);
+        finding.process.as_mut().unwrap().arguments = vec![name.clone()];
+    }
+    let size = 3 * 300 * name.len();
+    assert!(size > 5_000_000, "{size} bytes of names");
+    assert!(text_of(Format::Summary, &report).len() < 900 * 1024);
+    assert!(super::summary_within(&report, 65_000).len() < 65_000);
+    assert!(text_of(Format::Summary, &report).contains("Reports: `findings.json`"));
+    let commands = crate::github::workflow_commands(&report);
+    assert_eq!(commands.lines().count(), 11);
+}
+
 #[test]
 fn a_summary_holds_no_markup_of_others() {
     let page = text_of(Format::Summary, &sample::findings());

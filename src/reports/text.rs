@@ -123,7 +123,11 @@ pub fn bounded(text: &str, limit: usize) -> String {
 
 /// [`line()`] of at most `limit` characters.
 pub fn short(text: &str, limit: usize) -> String {
-    bounded(&line(text), limit)
+    // Of a text of megabytes no more is read than could be shown, unless most of it is invisible.
+    match text.char_indices().nth(16 * limit + 256) {
+        None => bounded(&line(text), limit),
+        Some((end, _)) => bounded(&format!("{}…", line(&text[..end])), limit),
+    }
 }
 
 /// Prose for Markdown: shown as written, whatever it holds; one line.
