@@ -148,9 +148,13 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         inputs.insert(at, Input::Fact(fact));
     }
     for (check, (before, after)) in posture {
-        let fact = |at_end, items| {
+        let fact = |at_end, items: Vec<PostureItem>| {
             let check = check.clone();
-            Input::Fact(Fact::Posture { check, at_end, unchanged: false, items, problem: None })
+            // An object called `unread` stands for something that could not be read.
+            let (unread, items): (Vec<_>, Vec<_>) =
+                items.into_iter().partition(|item: &PostureItem| item.object == "unread");
+            let problem = (!unread.is_empty()).then(|| "unread".to_owned());
+            Input::Fact(Fact::Posture { check, at_end, unchanged: false, items, problem })
         };
         inputs.insert(5, fact(false, before));
         inputs.push(fact(true, after));

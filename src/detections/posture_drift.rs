@@ -168,6 +168,20 @@ mod tests {
     }
 
     #[test]
+    fn something_unreadable_hides_no_other_change() {
+        let trace = "before sudoers /etc/sudoers a
+             before sudoers /etc/sudoers.d/old a
+             after sudoers /etc/sudoers a
+             after sudoers /etc/sudoers.d/x b
+             after sudoers unread x
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/node node setup.js
+             3 create /etc/sudoers.d/x";
+        expect("npm ci\n", trace, &["!posture-drift posture high /etc/sudoers.d/x"]);
+        assert!(report("npm ci\n", "", trace).coverage.gaps.iter().any(|gap| gap.contains("sudoers")));
+    }
+
+    #[test]
     fn what_the_policy_requires_must_hold_at_the_start() {
         let trace = "before docker-socket /var/run/docker.sock socket_660
              after docker-socket /var/run/docker.sock socket_660

@@ -210,8 +210,7 @@ impl Engine {
         else {
             return Vec::new();
         };
-        // What was not read whole can't be compared: it would all look removed.
-        if check.is_static || after.unchanged || before.problem.is_some() || after.problem.is_some() {
+        if check.is_static || after.unchanged {
             return Vec::new();
         }
         let keys =
@@ -219,6 +218,10 @@ impl Engine {
         keys.filter_map(|key| {
             let (old, new) = (before.items.get(key), after.items.get(key));
             let how = match (old, new) {
+                // What was not read whole would all look added or removed; the rest is compared all the
+                // same, or a job could hide a change behind something unreadable.
+                (None, _) if before.problem.is_some() => return None,
+                (_, None) if after.problem.is_some() => return None,
                 (None, _) => "added",
                 (_, None) => "removed",
                 (Some(old), Some(new)) if old != new => "changed",
