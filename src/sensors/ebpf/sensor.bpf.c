@@ -226,16 +226,19 @@ static __always_inline long copy_name(char *window, struct dentry *dentry)
 	if (bpf_ksym_exists(bpf_rdonly_cast) && bpf_core_field_exists(dentry->d_shortname)) {
 		__u32 length = LOAD(dentry, dentry, d_name.len);
 
-		/* Short names, which is most, in five loads and without a call. */
+		/* Short names, which is most, in a few loads and without a call. */
 		if ((void *)name == (void *)dentry + bpf_core_field_offset(struct dentry, d_shortname) &&
 		    length < sizeof(union shortname_store)) {
 			__u64 *words = (void *)window;
 
 			words[0] = LOAD(dentry, dentry, d_shortname.words[0]);
-			words[1] = LOAD(dentry, dentry, d_shortname.words[1]);
-			words[2] = LOAD(dentry, dentry, d_shortname.words[2]);
-			words[3] = LOAD(dentry, dentry, d_shortname.words[3]);
-			words[4] = LOAD(dentry, dentry, d_shortname.words[4]);
+			if (length >= 8)
+				words[1] = LOAD(dentry, dentry, d_shortname.words[1]);
+			if (length >= 16) {
+				words[2] = LOAD(dentry, dentry, d_shortname.words[2]);
+				words[3] = LOAD(dentry, dentry, d_shortname.words[3]);
+				words[4] = LOAD(dentry, dentry, d_shortname.words[4]);
+			}
 			window[length] = 0;
 			return length + 1;
 		}
@@ -1130,15 +1133,19 @@ static __always_inline void take_arguments(struct act *act, struct pt_regs *regi
 SEC("tp_btf/sys_exit")
 int BPF_PROG(on_call, struct pt_regs *registers, long result)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 number = number_of(registers);
 	const volatile struct call *call;
+	struct task_struct *task;
 	struct owner *owner;
 	struct act act;
 	__u32 kind;
 
 	if (number >= CALLS)
 		return 0;
+	/* Most calls are of no interest in either table, and leave before anything is asked. */
+	if (!settings.calls[number].hook && !settings.calls[CALLS + number].hook)
+		return 0;
+	task = bpf_get_current_task_btf();
 	act.flags = 0;
 	if (is_compat(task)) {
 		act.flags = HEAD_COMPAT;
