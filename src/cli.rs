@@ -118,6 +118,23 @@ pub struct Watching {
     /// What `--sensor auto` does where kernel events are not to be had [default: warn]
     #[arg(long, value_enum, value_name = "WHAT")]
     pub on_unsupported: Option<UnsupportedArgument>,
+    /// Kernel memory for records of files and egress that wait to be read: a power of two from 4096 on, as in 65536, 64k or 32m [default: 16m]
+    #[arg(long, value_name = "SIZE", value_parser = ring_bytes)]
+    pub ring_size: Option<u32>,
+}
+
+fn ring_bytes(text: &str) -> Result<u32, String> {
+    const SMALLEST: u32 = 4096;
+    const LARGEST: u32 = 1 << 30;
+    let (digits, unit) = match text.to_ascii_lowercase() {
+        text if text.ends_with('k') => (text[..text.len() - 1].to_owned(), 1 << 10),
+        text if text.ends_with('m') => (text[..text.len() - 1].to_owned(), 1 << 20),
+        text => (text, 1),
+    };
+    let bytes = digits.parse().ok().and_then(|number: u32| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| bytes.is_power_of_two() && (SMALLEST..=LARGEST).contains(bytes))
+        .ok_or_else(|| "a power of two of 4096 to 1024m is needed, as in 65536, 64k or 32m".to_owned())
 }
 
 #[derive(Debug, Args)]
@@ -195,4 +212,21 @@ pub enum UnsupportedArgument {
     Warn,
     /// Take the procfs sensor, with a remark
     Skip,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ring_bytes;
+
+    #[test]
+    fn a_ring_size_is_a_power_of_two_with_a_unit() {
+        for (text, bytes) in [("4096", 4096), ("64k", 65_536), ("16M", 16 << 20), ("1024m", 1 << 30)] {
+            assert_eq!(ring_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in
+            ["", "k", "0", "2048", "5000", "3m", "2048m", "-4096", "4096 ", "4 m", "99999999999", "16g"]
+        {
+            assert!(ring_bytes(text).is_err(), "{text}");
+        }
+    }
 }

@@ -153,6 +153,8 @@ struct StepTally {
     counts: Counts,
     processes: u64,
     destinations: BTreeMap<(String, String), Option<String>>,
+    /// Connections to destinations beyond those that are kept.
+    unlisted: u64,
     /// Bytes sent to and received from each destination, as far as its connections are over.
     carried: BTreeMap<(String, String), (u64, u64)>,
     needs: Needs,
@@ -254,6 +256,8 @@ impl Engine {
     const SOCKETS: usize = 1000;
     /// Evidence kept per finding; the count goes on.
     const EVIDENCE: usize = 32;
+    /// Destinations of one step that are listed, by program.
+    const DESTINATIONS: usize = 4096;
 
     pub fn new(policy: Policy, settings: Settings) -> Self {
         Self {
@@ -838,10 +842,15 @@ impl Engine {
         self.lineage.contacted(event.actor);
         let group = self.package_group(event.actor, &object);
         let tally = self.steps.entry(step).or_default();
-        if !is_found {
-            tally.needs.connects(&object, to, transport, group, &program);
+        let destination = (object.clone(), program);
+        if tally.destinations.len() < Self::DESTINATIONS || tally.destinations.contains_key(&destination) {
+            if !is_found {
+                tally.needs.connects(&object, to, transport, group, &destination.1);
+            }
+            tally.destinations.insert(destination, explanation.reason().map(ToOwned::to_owned));
+        } else {
+            tally.unlisted += 1;
         }
-        tally.destinations.insert((object.clone(), program), explanation.reason().map(ToOwned::to_owned));
         if explanation.reason().is_some() {
             // What the step itself called vouches for later processes of the tool; a recipe's call doesn't.
             let helped = self.lineage.helped(event.actor);

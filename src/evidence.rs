@@ -11,7 +11,7 @@
 //! record, a changed footer and a missing one all show. Version 1 had no footer and is still read.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -23,6 +23,8 @@ use crate::event::{Activity, Plane, hex};
 pub const SCHEMA: &str = "edamame-guard/evidence/v2";
 /// The one before, without a footer.
 const SCHEMA_BEFORE: &str = "edamame-guard/evidence/v1";
+/// Many times what 64 KiB of arguments and three paths can become as JSON.
+const LONGEST_LINE: u64 = 16 << 20;
 
 #[derive(Serialize)]
 struct Line<'a> {
@@ -149,6 +151,8 @@ pub enum BadRecord {
     Io { line: u64, source: io::Error },
     #[error("record {line} is not one of ours: {reason}")]
     Unreadable { line: u64, reason: String },
+    #[error("record {line} is not one of ours: it takes more than {LONGEST_LINE} bytes")]
+    Long { line: u64 },
     #[error("record {line} does not follow the one before: it was edited, removed, inserted or moved")]
     Chain { line: u64 },
     #[error(
@@ -165,13 +169,23 @@ pub enum BadRecord {
 ///
 /// # Errors
 /// The first [`BadRecord`]; what came before it has been handed to `each`.
-pub fn read(input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result<u64, BadRecord> {
+pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result<u64, BadRecord> {
     let mut previous = genesis();
     let mut count = 0;
     let mut footer = Footer::default();
     let (mut has_footer, mut is_over) = (false, false);
-    for (line, text) in (0..).zip(input.split(b'\n')) {
-        let text = text.map_err(|source| BadRecord::Io { line, source })?;
+    let mut text = Vec::new();
+    for line in 0.. {
+        text.clear();
+        let taken = Read::by_ref(&mut input).take(LONGEST_LINE + 1).read_until(b'\n', &mut text);
+        if taken.map_err(|source| BadRecord::Io { line, source })? == 0 {
+            break;
+        }
+        if text.last() == Some(&b'\n') {
+            text.pop();
+        } else if text.len() as u64 > LONGEST_LINE {
+            return Err(BadRecord::Long { line });
+        }
         if is_over {
             // Only an exact copy will do, and nothing may follow it.
             let is_made = footer.line(&previous).is_ok_and(|made| made == text);
@@ -315,6 +329,16 @@ mod tests {
             let error = count(damaged.as_bytes()).expect_err(what);
             assert!(matches!(error, BadRecord::Footer { .. }), "{what}: {error}");
         }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_not_taken_into_memory() {
+        let start = written(&inputs()[..1]);
+        let endless = start.as_slice().chain(io::repeat(b' '));
+        let error = read(io::BufReader::new(endless), |_, _| ()).expect_err("too long");
+        assert!(matches!(error, BadRecord::Long { line: 1 }), "{error}");
+        let padded = [vec![b' '; 1 << 20], start].concat();
+        assert_eq!(count(&padded).expect("a long line is a line"), 1);
     }
 
     #[test]

@@ -184,10 +184,9 @@ pub(crate) fn is_taken(path: &Path) -> bool {
     }
 }
 
-/// The whole text of a policy, of at most [`policy::LARGEST`] bytes. Never waits for a writer, unless the caller
-/// handed a pipe over as a descriptor.
-pub(crate) fn read_policy(path: &Path) -> Result<String, Error> {
-    let failed = |source| Error::PolicyFile { path: path.to_owned(), source };
+/// Opens a regular file to read it. Never waits for a writer, unless the caller handed a pipe over as a
+/// descriptor.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     let is_handed_over =
         ["/dev/stdin", "/dev/fd", "/proc/self/fd"].iter().any(|place| path.starts_with(place));
     let mut options = File::options();
@@ -196,10 +195,17 @@ pub(crate) fn read_policy(path: &Path) -> Result<String, Error> {
         // To open a named pipe would wait for somebody who writes.
         options.custom_flags(nix::libc::O_NONBLOCK);
     }
-    let file = options.open(path).map_err(failed)?;
-    if !is_handed_over && !file.metadata().map_err(failed)?.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+    let file = options.open(path)?;
+    if !is_handed_over && !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
+    Ok(file)
+}
+
+/// The whole text of a policy, of at most [`policy::LARGEST`] bytes.
+pub(crate) fn read_policy(path: &Path) -> Result<String, Error> {
+    let failed = |source| Error::PolicyFile { path: path.to_owned(), source };
+    let file = open_file(path).map_err(failed)?;
     // One byte more than may be: what is cut off would be judged as if it were whole.
     let limit = policy::LARGEST as u64;
     let mut bytes = Vec::new();
@@ -232,7 +238,7 @@ fn learn(recordings: &[PathBuf]) -> Result<u8, Error> {
         .iter()
         .map(|path| {
             let path = recording(path);
-            let file = File::open(&path).map_err(|source| Error::Recording { path: path.clone(), source })?;
+            let file = open_file(&path).map_err(|source| Error::Recording { path: path.clone(), source })?;
             judge(BufReader::new(file), Policy::absent(), None)
                 .map_err(|source| Error::Evidence { path, source })
         })
@@ -437,7 +443,9 @@ pub(crate) fn start_sensor(watching: Watching) -> Result<Chosen, Error> {
         Some(UnsupportedArgument::Warn) | None => OnUnsupported::Warn,
         Some(UnsupportedArgument::Skip) => OnUnsupported::Skip,
     };
-    Ok(sensors::choose(kind, on_unsupported, &sensor_options())?)
+    let mut options = sensor_options();
+    options.ring_bytes = watching.ring_size.unwrap_or(options.ring_bytes);
+    Ok(sensors::choose(kind, on_unsupported, &options)?)
 }
 
 /// What takes the snapshots of this host for this job.
@@ -607,7 +615,7 @@ fn replay(replay: &Replay) -> Result<u8, Error> {
             _ => Policy::absent(),
         },
     };
-    let file = File::open(&path).map_err(|source| Error::Recording { path: path.clone(), source })?;
+    let file = open_file(&path).map_err(|source| Error::Recording { path: path.clone(), source })?;
     let report = judge(BufReader::new(file), policy, replay.judging.fail_on)
         .map_err(|source| Error::Evidence { path: path.clone(), source })?;
     if let Some(directory) = &replay.judging.report_dir {

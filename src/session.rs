@@ -7,11 +7,13 @@
 //!                         policy.yml       what `load` brought
 //!                         finished.json    what `finish` said, so that it can say it again
 //! ```
-//! Everything is readable by root alone.
+//! Without root it lies in `edamame-guard` below `$XDG_RUNTIME_DIR` or `/run/user/UID`, else in
+//! `/tmp/edamame-guard-UID`. Everything is readable by its owner alone, and a folder that is a link or
+//! somebody else's is not used.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,7 +24,7 @@ use crate::event::Timestamp;
 
 /// A sidecar that does not answer for this long is not watching.
 const PATIENCE: Duration = Duration::from_secs(5);
-const ROOT: &str = "/run/edamame-guard";
+const NAME: &str = "edamame-guard";
 
 /// One sidecar, running or ended.
 #[derive(Clone, Debug)]
@@ -108,13 +110,21 @@ impl Session {
             let path = path.to_owned();
             move |source| NoSession::Folder { path, source }
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(ROOT).map_err(failed(Path::new(ROOT)))?;
+        let root = roots().into_iter().next().unwrap_or_default();
+        match DirBuilder::new().mode(0o700).create(&root) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(&root)(error)),
+            _ => {}
+        }
+        if !is_ours(&root) {
+            let text = "it is a link, or others may write to it";
+            return Err(failed(&root)(io::Error::new(io::ErrorKind::PermissionDenied, text)));
+        }
         let folder = tempfile::Builder::new()
             .prefix("s-")
             .rand_bytes(6)
             .permissions(fs::Permissions::from_mode(0o700))
-            .tempdir_in(ROOT)
-            .map_err(failed(Path::new(ROOT)))?;
+            .tempdir_in(&root)
+            .map_err(failed(&root))?;
         let folder = folder.keep();
         let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         Ok(Self { id, folder })
@@ -123,16 +133,16 @@ impl Session {
     /// The session with this id; without one the only live session, else the last that was finished.
     pub fn find(id: Option<&str>) -> Result<Self, NoSession> {
         if let Some(id) = id {
-            let folder = Path::new(ROOT).join(id);
             let is_plain = !id.contains('/') && !id.starts_with('.');
-            return if is_plain && folder.join("session.json").exists() {
-                Ok(Self { id: id.to_owned(), folder })
-            } else {
-                Err(NoSession::Unknown(id.to_owned()))
-            };
+            let mut folders = roots().into_iter().filter(|root| is_ours(root)).map(|root| root.join(id));
+            let folder = folders.find(|folder| is_plain && folder.join("session.json").exists());
+            let unknown = || NoSession::Unknown(id.to_owned());
+            return folder.map(|folder| Self { id: id.to_owned(), folder }).ok_or_else(unknown);
         }
-        let mut all: Vec<Self> = fs::read_dir(ROOT)
-            .into_iter()
+        let mut all: Vec<Self> = roots()
+            .iter()
+            .filter(|root| is_ours(root))
+            .filter_map(|root| fs::read_dir(root).ok())
             .flatten()
             .flatten()
             .filter(|entry| entry.path().join("session.json").exists())
@@ -187,5 +197,48 @@ impl Session {
         let mut answer = String::new();
         BufReader::new(&stream).read_line(&mut answer)?;
         Ok(serde_json::from_str(&answer)?)
+    }
+}
+
+/// Where this user's sessions may lie; new ones in the first. A later step may have lost a variable, so each is
+/// looked at.
+fn roots() -> Vec<PathBuf> {
+    let user = nix::unistd::geteuid();
+    if user.is_root() {
+        return vec![Path::new("/run").join(NAME)];
+    }
+    let runtime =
+        std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let usual = PathBuf::from(format!("/run/user/{user}"));
+    let own = runtime.into_iter().chain([usual]).filter(|folder| is_ours(folder));
+    let mut roots: Vec<PathBuf> = own.map(|folder| folder.join(NAME)).collect();
+    roots.push(PathBuf::from(format!("/tmp/{NAME}-{user}")));
+    roots.dedup();
+    roots
+}
+
+/// Whether it is a folder of this user, itself and no link, in which nobody else can put anything.
+fn is_ours(folder: &Path) -> bool {
+    fs::symlink_metadata(folder).is_ok_and(|about| {
+        about.is_dir() && about.uid() == nix::unistd::geteuid().as_raw() && about.mode() & 0o022 == 0
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_and_folders_that_others_can_write_to_are_not_ours() {
+        let place = tempfile::tempdir().expect("a folder");
+        let [own, link, open, file] = ["own", "link", "open", "file"].map(|name| place.path().join(name));
+        DirBuilder::new().mode(0o700).create(&own).expect("made");
+        std::os::unix::fs::symlink(&own, &link).expect("made");
+        fs::create_dir(&open).expect("made");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o770)).expect("set");
+        fs::write(&file, "").expect("made");
+        let missing = place.path().join("missing");
+        assert!(is_ours(&own));
+        assert!([link, open, file, missing].iter().all(|folder| !is_ours(folder)));
     }
 }

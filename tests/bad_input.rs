@@ -334,3 +334,30 @@ fn a_cut_or_flipped_recording_is_refused_or_told_as_blind() {
         refuses(what, &place, &replay(&bytes), &["cannot be trusted: record "]);
     }
 }
+
+#[test]
+fn a_recording_that_is_no_file_is_refused_at_once() {
+    let place = Place::new("");
+    let work = place.root.path().join("work");
+    nix::unistd::mkfifo(&work.join("pipe"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    fs::create_dir_all(work.join("report")).expect("a folder");
+    nix::unistd::mkfifo(&work.join("report/evidence.jsonl"), nix::sys::stat::Mode::S_IRWXU).expect("a pipe");
+    for words in [
+        ["replay", "pipe"].as_slice(),
+        &["replay", "report"],
+        &["replay", "/dev/zero"],
+        &["policy", "learn", "pipe"],
+    ] {
+        let output = ends_within(SOON, &mut place.command(words));
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{words:?}: {said}");
+        assert!(said.contains("it is not a regular file"), "{words:?}: {said}");
+    }
+    // A shell hands a recording over as a pipe, too.
+    let (bytes, _) = recording();
+    let mut replay = place.command(&["replay", "/dev/stdin"]);
+    let mut child =
+        replay.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    child.stdin.take().expect("a pipe").write_all(&bytes).expect("read");
+    assert_ne!(child.wait().expect("ends").code(), Some(125));
+}

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use common::{Place, SESSIONS, alone, findings, text};
+use common::{GUARD, Place, SESSIONS, alone, findings, text};
 
 /// A running sidecar; the job is what this test starts.
 struct Sidecar {
@@ -333,5 +333,75 @@ fn status_names_each_hook_that_is_taken_away() {
         let output = sidecar.finish(&place);
         assert_eq!(output.status.code(), Some(125), "{}", said(&output));
         assert!(rules(&place.report()).contains("coverage-hook"));
+    });
+}
+
+#[test]
+fn without_rights_a_session_polls_and_lies_in_a_folder_of_its_user() {
+    alone("without_rights_a_session_polls_and_lies_in_a_folder_of_its_user", |_| {
+        const NOBODY: u32 = 65_534;
+        let place = Place::new("");
+        let root = place.root.path();
+        for folder in [".", "work", "home", "home/.aws"] {
+            fs::set_permissions(root.join(folder), fs::Permissions::from_mode(0o777)).expect("open to all");
+        }
+        let guard = root.join("guard");
+        fs::copy(GUARD, &guard).expect("a copy that everybody can run");
+        let runtime = root.join("runtime");
+        fs::create_dir(&runtime).expect("a folder");
+        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700)).expect("private");
+        std::os::unix::fs::chown(&runtime, Some(NOBODY), Some(NOBODY)).expect("given away");
+        let shell = |script: &str| {
+            let output = Command::new("setpriv")
+                .args([
+                    "--reuid",
+                    "65534",
+                    "--regid",
+                    "65534",
+                    "--clear-groups",
+                    "--",
+                    "/bin/sh",
+                    "-c",
+                    script,
+                ])
+                .env_clear()
+                .env("PATH", "/usr/bin:/bin")
+                .env("HOME", root.join("home"))
+                .env("XDG_RUNTIME_DIR", &runtime)
+                .env("G", &guard)
+                .current_dir(root.join("work"))
+                .stdin(Stdio::null())
+                .output();
+            output.expect("a shell")
+        };
+        let script = "set -e; A=$($G start --report-dir ../one); B=$($G start --report-dir ../two); exec 9>witness; sleep 1; \
+            $G status --session $A >&2; $G finish && exit 9; $G finish --session $A; stat -c '%a %u' $XDG_RUNTIME_DIR/edamame-guard/$B; \
+            $G status >&2; $G finish; $G finish --session $B";
+        let output = shell(script);
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(0), "{said}");
+        assert_eq!(text(&output.stdout).trim(), format!("700 {NOBODY}"), "{said}");
+        for words in
+            ["warning: looking at /proc", "several sessions are running", "session s-", "is finished"]
+        {
+            assert!(said.contains(words), "`{words}`: {said}");
+        }
+        for report in ["one", "two"] {
+            let found = findings(&root.join(report));
+            assert_eq!(
+                (&found["coverage"]["state"], &found["verdict"]),
+                (&"partial".into(), &"partial".into())
+            );
+            let record = fs::read_to_string(root.join(report).join("evidence.jsonl")).expect("the record");
+            assert!(record.contains("work/witness"), "{report}: an open file is seen by polling");
+        }
+        // Somebody else's folder under the expected name is not used.
+        fs::remove_dir_all(runtime.join("edamame-guard")).expect("removed");
+        std::os::unix::fs::symlink(root.join("home"), runtime.join("edamame-guard")).expect("a link");
+        let output = shell("$G start");
+        let said = self::said(&output);
+        assert_eq!(output.status.code(), Some(125), "{said}");
+        assert!(said.contains("it is a link, or others may write to it"), "{said}");
+        assert_eq!(shell("$G status").status.code(), Some(2), "nor is anything found there");
     });
 }

@@ -207,6 +207,12 @@ impl Engine {
                 self.lineage.unremembered()
             ));
         }
+        let unlisted = self.steps.values().map(|tally| tally.unlisted).sum::<u64>();
+        if unlisted > 0 {
+            gaps.push(format!(
+                "{unlisted} connections went to more destinations than are listed; all were judged"
+            ));
+        }
         let is_watching = end.is_some_and(|end| end.watching);
         if !is_watching {
             gaps.push("the recording has no end: what happened after its last record is unknown".to_owned());

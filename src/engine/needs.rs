@@ -185,4 +185,18 @@ mod tests {
         );
         assert!(needs.network["node"].contains("node: packages.example"));
     }
+
+    #[test]
+    fn a_loop_over_destinations_is_judged_to_its_end_and_listed_to_a_limit() {
+        let most = crate::engine::Engine::DESTINATIONS;
+        let step = "for port in $(seq 60000); do curl http://203.0.113.7:$port/; done\n";
+        let connects: String =
+            (0..most + 10).map(|port| format!("2 connect 203.0.113.7:{}\n", 1024 + port)).collect();
+        let trace = format!("1 > 2 launch /usr/bin/python3 python3 x.py\n{connects}");
+        let report = crate::trace::report(step, "", &trace);
+        let listed: usize = report.steps.iter().map(|step| step.destinations.len()).sum();
+        assert_eq!(listed, most);
+        let gap = "10 connections went to more destinations than are listed; all were judged";
+        assert!(report.coverage.gaps.iter().any(|text| text == gap), "{:?}", report.coverage.gaps);
+    }
 }

@@ -135,6 +135,7 @@ impl Here {
             watching: Watching {
                 sensor: SensorArgument::Ebpf,
                 on_unsupported: Some(UnsupportedArgument::Fail),
+                ring_size: None,
             },
             policy: None,
             fail_on: inputs.recorded_fail_on(),

@@ -1,7 +1,6 @@
 //! `policy explain`: which lines speak of a step, and why a finding fired.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
@@ -68,7 +67,7 @@ pub fn explain(file: &Path, what: Option<&str>, recorded: Option<&Path>) -> Resu
 }
 
 fn judged(path: &Path, policy: Policy) -> Result<Report, Error> {
-    let file = File::open(path).map_err(|source| Error::Recording { path: path.to_owned(), source })?;
+    let file = super::open_file(path).map_err(|source| Error::Recording { path: path.to_owned(), source })?;
     judge(BufReader::new(file), policy, None)
         .map_err(|source| Error::Evidence { path: path.to_owned(), source })
 }

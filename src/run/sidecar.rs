@@ -3,6 +3,7 @@
 //! `start` leaves a detached process behind that only records. Judging happens in `finish`, over
 //! the record, so a sidecar that was killed still leaves everything it saw.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -102,46 +103,81 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
 pub(crate) fn begin(wanted: &Wanted, root: i32, directory: &Path) -> Result<Begun, Error> {
     let session = Session::create()?;
     let host = |source| Error::Host { what: "the recorder".to_owned(), source };
-    let log = private(&session.file("log")).map_err(host)?;
-    let mut recorder = Command::new(std::env::current_exe().map_err(host)?)
-        .arg(RECORD)
-        .args([session.folder.as_os_str(), root.to_string().as_ref()])
-        .arg(std::path::absolute(&wanted.report_dir).map_err(host)?)
-        .arg(wanted.fail_on.map_or("", FailOn::as_str))
-        .args(words(wanted.watching))
+    drop(private(&session.file("log")).map_err(host)?);
+    let mut words: Vec<OsString> =
+        vec![std::env::current_exe().map_err(host)?.into(), RECORD.into(), session.folder.clone().into()];
+    words.push(root.to_string().into());
+    words.push(std::path::absolute(&wanted.report_dir).map_err(host)?.into());
+    words.push(wanted.fail_on.map_or("", FailOn::as_str).into());
+    words.extend(self::words(wanted.watching).map(OsString::from));
+    let has_systemd = nix::unistd::geteuid().is_root() && Path::new("/run/systemd/system").is_dir();
+    let mut said =
+        launch(&session, directory, &if has_systemd { scope(&session.id, &words) } else { words.clone() });
+    if let (true, Ok(Err(reason))) = (has_systemd, &said) {
+        eprintln!(
+            "warning: systemd gave the recorder no unit of its own, so it stays in this step's: {reason}"
+        );
+        said = launch(&session, directory, &words);
+    }
+    match said.map_err(host)? {
+        Ok(ready) => Ok(Begun { session, ready }),
+        Err(reason) => {
+            let _ = std::fs::remove_dir_all(&session.folder);
+            Err(Error::Recorder(reason))
+        }
+    }
+}
+
+/// Starts the recorder by these words; what it says once it watches, or why it doesn't.
+fn launch(session: &Session, directory: &Path, words: &[OsString]) -> io::Result<Result<Ready, String>> {
+    let [program, arguments @ ..] = words else { return Ok(Err("there is no program".to_owned())) };
+    let recorder = Command::new(program)
+        .args(arguments)
         .current_dir(directory)
         // A runner ends whatever carries its mark when the job is over.
         .env_remove("RUNNER_TRACKING_ID")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(log)
-        .spawn()
-        .map_err(host)?;
+        .stderr(OpenOptions::new().write(true).truncate(true).open(session.file("log"))?)
+        .spawn();
+    let mut recorder = match recorder {
+        Ok(recorder) => recorder,
+        Err(error) => return Ok(Err(format!("{}: {error}", program.display()))),
+    };
     let mut line = String::new();
     if let Some(mut output) = recorder.stdout.take() {
-        output.read_to_string(&mut line).map_err(host)?;
+        output.read_to_string(&mut line)?;
     }
-    let Ok(ready) = serde_json::from_str::<Ready>(&line) else {
+    Ok(serde_json::from_str::<Ready>(&line).map_err(|_| {
         let log = std::fs::read_to_string(session.file("log")).unwrap_or_default();
-        let _ = std::fs::remove_dir_all(&session.folder);
-        return Err(Error::Recorder(log.trim().to_owned()));
-    };
-    Ok(Begun { session, ready })
+        log.trim().to_owned()
+    }))
+}
+
+/// The same words, run in a scope of systemd: out of the cgroup that goes when the step or its service does. A
+/// scope keeps environment and descriptors, so nothing of them shows in a unit's properties; nothing starts it again,
+/// and stopping it kills no process but the recorder.
+fn scope(id: &str, words: &[OsString]) -> Vec<OsString> {
+    let options = ["systemd-run", "--scope", "--quiet", "--collect", "--property=KillMode=process"];
+    let unit = format!("--unit=edamame-guard-{id}");
+    let own = options.map(OsString::from).into_iter().chain([unit.into(), "--".into()]);
+    own.chain(words.iter().cloned()).collect()
 }
 
 /// The sensor that is asked for, as the recorder's arguments.
-fn words(watching: Watching) -> [String; 2] {
+fn words(watching: Watching) -> [String; 3] {
     fn word(value: Option<clap::builder::PossibleValue>) -> String {
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
     [
         word(watching.sensor.to_possible_value()),
         word(watching.on_unsupported.and_then(|it| it.to_possible_value())),
+        watching.ring_size.map_or_else(String::new, |bytes| bytes.to_string()),
     ]
 }
 
 /// What [`words`] says.
-fn watching(sensor: &std::ffi::OsStr, on_unsupported: &std::ffi::OsStr) -> Result<Watching, Error> {
+fn watching(sensor: &OsStr, on_unsupported: &OsStr, ring_size: &OsStr) -> Result<Watching, Error> {
     let refused = |_| Error::Usage("not for people".to_owned());
     let on_unsupported = on_unsupported.to_string_lossy();
     Ok(Watching {
@@ -150,6 +186,7 @@ fn watching(sensor: &std::ffi::OsStr, on_unsupported: &std::ffi::OsStr) -> Resul
             "" => None,
             word => Some(crate::cli::UnsupportedArgument::from_str(word, false).map_err(refused)?),
         },
+        ring_size: ring_size.to_str().and_then(|bytes| bytes.parse().ok()),
     })
 }
 
@@ -321,8 +358,8 @@ fn end_recorder(session: &Session, pid: u32) {
 // --- the recorder -----------------------------------------------------------------------------
 
 /// The detached process: records until `finish`, a signal, or a failure to write.
-pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
-    let [folder, root, report_dir, fail_on, sensor, on_unsupported] = arguments else {
+pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
+    let [folder, root, report_dir, fail_on, sensor, on_unsupported, ring_size] = arguments else {
         return Err(Error::Usage("not for people".to_owned()));
     };
     let host = |source| Error::Host { what: "the session".to_owned(), source };
@@ -352,7 +389,7 @@ pub fn record(arguments: &[std::ffi::OsString]) -> Result<u8, Error> {
     let facts = runners::facts(&job);
     let mut camera = run::camera(&facts, &job);
     let snapshot = camera.start();
-    let Chosen { mut sensor, said } = run::start_sensor(watching(sensor, on_unsupported)?)?;
+    let Chosen { mut sensor, said } = run::start_sensor(watching(sensor, on_unsupported, ring_size)?)?;
     let running = sensor.adopt(root)?;
     let fail_on = fail_on.to_string_lossy().into_owned();
     let fail_on = (!fail_on.is_empty()).then_some(fail_on);
@@ -625,5 +662,29 @@ impl From<NoSession> for Error {
             NoSession::None => Self::Usage(error.to_string()),
             NoSession::Folder { path, source } => Self::Host { what: path.display().to_string(), source },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_of_systemd_runs_the_very_same_words() {
+        let words = ["/opt/guard", RECORD, "/run/edamame-guard/s-a b", "7", "", "auto"].map(OsString::from);
+        let scope = scope("s-a b", &words);
+        assert_eq!(
+            scope[..7],
+            [
+                "systemd-run",
+                "--scope",
+                "--quiet",
+                "--collect",
+                "--property=KillMode=process",
+                "--unit=edamame-guard-s-a b",
+                "--"
+            ]
+        );
+        assert_eq!(scope[7..], words);
     }
 }
