@@ -62,6 +62,15 @@ impl FailOn {
         }
     }
 
+    /// The one that fails more.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Never, other) | (other, Self::Never) => other,
+            (Self::From(one), Self::From(other)) => Self::From(one.min(other)),
+        }
+    }
+
     /// Whether a finding of this weight fails the job (design: and confidence at least medium).
     pub fn fails(self, severity: Severity, confidence: Confidence) -> bool {
         match self {

@@ -4,6 +4,7 @@
 //! and a deny always wins. An agent's block is a second layer that an act must pass as well. A plane
 //! or verb without an allow list is not restricted; an empty list allows nothing.
 
+mod beside;
 mod explain;
 mod groups;
 mod hosts;
@@ -31,6 +32,7 @@ use crate::event::{Timestamp, Transport};
 use crate::finding::FailOn;
 use crate::job::{Location, StepKey};
 
+pub use beside::Role;
 pub use explain::{Explained, Rest, Said};
 pub use learn::learn;
 pub use problem::{PolicyError, Problem};
@@ -38,8 +40,9 @@ pub use rules::Rules;
 pub use schema::schema;
 pub use warnings::Warning;
 
+use beside::Beside;
 use groups::{Group, GroupKind};
-use rules::{Block, Parts};
+use rules::{Block, Grant, Parts};
 
 /// Bytes of the largest text that can be a policy: a lock.
 pub const LARGEST: usize = parse::LOCK_SIZE_LIMIT;
@@ -73,6 +76,10 @@ pub struct Policy {
     secrets: Vec<String>,
     exceptions: Vec<Exception>,
     groups: BTreeMap<String, Group>,
+    /// What holds beside it and only tightens.
+    beside: Vec<Beside>,
+    /// Nothing that is said elsewhere may fail less than this.
+    ceiling: Option<FailOn>,
 }
 
 #[derive(Clone, Debug)]
@@ -211,6 +218,8 @@ impl Policy {
             secrets: Vec::new(),
             exceptions: Vec::new(),
             groups: BTreeMap::new(),
+            beside: Vec::new(),
+            ceiling: None,
         }
     }
 
@@ -220,7 +229,7 @@ impl Policy {
     }
 
     pub fn is_absent(&self) -> bool {
-        self.source.is_none()
+        self.source.is_none() && self.beside.is_empty()
     }
 
     /// Where the text came from; for a lock, where the locked policy came from.
@@ -234,7 +243,14 @@ impl Policy {
     }
 
     pub fn mode(&self) -> Option<Mode> {
-        self.mode
+        self.tightened_mode().filter(|mode| *mode == Mode::Block).or(self.mode)
+    }
+
+    /// What those say that this policy can't loosen.
+    pub fn tightened_mode(&self) -> Option<Mode> {
+        let others = self.beside.iter().filter(|beside| beside.role.grant() == Grant::Lists);
+        let modes: Vec<Mode> = others.filter_map(|beside| beside.policy.mode).collect();
+        modes.iter().find(|mode| **mode == Mode::Block).or(modes.first()).copied()
     }
 
     pub fn fail_on(&self) -> Option<FailOn> {
@@ -264,17 +280,30 @@ impl Policy {
 
     /// Everything that holds for one step, and for one agent within it.
     pub fn rules(&self, step: &StepKey, agent: Option<&str>, places: &Places) -> Rules {
-        let Some(origin) = self.origin() else { return Rules::absent() };
+        if self.is_absent() {
+            return Rules::absent();
+        }
+        let parts: Vec<Parts<'_>> = self
+            .parts(step, agent, Grant::All)
+            .chain(
+                self.beside.iter().flat_map(|beside| beside.policy.parts(step, agent, beside.role.grant())),
+            )
+            .collect();
+        Rules::new(&parts, &self.groups, places, self.nearest_origin())
+    }
+
+    /// The layers of this text alone: the step's, then the agent's.
+    fn parts(&self, step: &StepKey, agent: Option<&str>, grant: Grant) -> impl Iterator<Item = Parts<'_>> {
         let defaults = self.defaults.as_ref();
         let blocks = self.matching(step).map(|(_, block)| block).collect();
-        let mut parts = vec![Parts { defaults, blocks, owner: RuleOwner::Step }];
         let agent = agent.and_then(|agent| self.agents.iter().find(|(id, _)| id == agent));
-        parts.extend(agent.map(|(_, block)| Parts {
+        let agent = agent.map(|(_, block)| (vec![block], RuleOwner::Agent));
+        [(blocks, RuleOwner::Step)].into_iter().chain(agent).map(move |(blocks, owner)| Parts {
             defaults,
-            blocks: vec![block],
-            owner: RuleOwner::Agent,
-        }));
-        Rules::new(&parts, &self.groups, places, origin)
+            blocks,
+            owner,
+            grant,
+        })
     }
 
     pub fn exceptions(&self) -> &[Exception] {
@@ -306,6 +335,7 @@ impl Policy {
     pub fn posture_required(&self) -> Vec<&str> {
         let mut ids: Vec<&str> = self
             .blocks()
+            .chain(self.beside.iter().flat_map(|beside| beside.policy.blocks()))
             .flat_map(|block| block.posture_require.iter().map(|entry| entry.item.as_str()))
             .collect();
         ids.sort_unstable();

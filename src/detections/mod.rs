@@ -10,6 +10,7 @@ mod coverage_records;
 mod cred_file_access;
 mod egress_undeclared;
 mod file_undeclared;
+mod policy_changed;
 mod posture_drift;
 mod run_undeclared;
 
@@ -27,6 +28,7 @@ pub use coverage_lineage::DETECTION as LINEAGE;
 pub use coverage_records::DETECTION as RECORDS;
 pub use egress_undeclared::DETECTION as EGRESS;
 pub use file_undeclared::DETECTION as FILE;
+pub use policy_changed::DETECTION as POLICY_CHANGED;
 pub use posture_drift::DETECTION as POSTURE;
 pub use run_undeclared::DETECTION as RUN;
 
@@ -40,6 +42,7 @@ pub fn all() -> &'static [&'static Detection] {
         &cred_file_access::DETECTION,
         &egress_undeclared::DETECTION,
         &file_undeclared::DETECTION,
+        &policy_changed::DETECTION,
         &posture_drift::DETECTION,
         &run_undeclared::DETECTION,
     ]

@@ -11,8 +11,8 @@ use crate::finding::{
     StepReport, Suppressed, Verdict,
 };
 use crate::intent::basename;
-use crate::job::{Job, StepKey};
-use crate::policy::{self, Exception, Policy};
+use crate::job::{Job, Location, StepKey};
+use crate::policy::{self, Exception, Policy, Role};
 
 /// More objects than this of one rule, step and program become one finding.
 const FOLD: usize = 20;
@@ -31,12 +31,15 @@ impl Engine {
             self.settings.fail_on.or(recorded).or_else(|| self.policy.fail_on()).unwrap_or(FailOn::From(
                 if self.policy.is_absent() { Severity::High } else { Severity::Medium },
             ));
+        // What an organisation or a base branch says can't be loosened by an input.
+        let fail_on = self.policy.ceiling().map_or(fail_on, |ceiling| ceiling.stricter(fail_on));
         let (posture, unread) = self.posture(&start, end.as_ref().is_some_and(|end| end.watching));
         let mut coverage = self.coverage(&start, end.as_ref());
         coverage.gaps.extend(unread);
         let mut findings: Vec<Finding> =
             std::mem::take(&mut self.groups).into_values().map(Group::told).collect();
         findings.extend(self.losses());
+        findings.extend(self.policy_changed(start.time));
         let mut findings = fold(findings);
         for finding in &mut findings {
             finding.fingerprint = fingerprint(finding, &start.job);
@@ -73,6 +76,11 @@ impl Engine {
         };
         let steps = self.step_reports(&start);
         let mut notices = Vec::new();
+        if let Some((Role::Unreviewed, origin, _)) = self.policy.of_the_tree() {
+            notices.push(format!(
+                "Unreviewed policy: {origin} of this job's tree is the only one that could be had, so what it allows does not count, only what it denies."
+            ));
+        }
         notices.extend(steps.iter().filter(|step| !step.compared && step.key.is_real()).map(|step| {
             format!(
                 "Nothing was declared for step {}; compared: nothing. Attack rules still apply.",
@@ -265,6 +273,24 @@ impl Engine {
             }
         });
         lost.chain(silences).chain(hooks).collect()
+    }
+
+    /// The tree's copy of the policy differs from the one that holds.
+    fn policy_changed(&self, since: Timestamp) -> Option<Finding> {
+        let (Role::Proposed, origin, is_gone) = self.policy.of_the_tree()? else { return None };
+        let title = if is_gone {
+            format!("this change removes the policy {origin}; the reviewed one was applied")
+        } else {
+            format!(
+                "this change edits the policy {origin}; the reviewed one was applied, and what the edit denies"
+            )
+        };
+        let location = Location { path: origin.to_owned(), line: 1 };
+        Some(Finding {
+            kind: Kind::Policy,
+            location: (!is_gone).then_some(location),
+            ..coverage_finding(&detections::POLICY_CHANGED, title, origin.to_owned(), since)
+        })
     }
 
     fn suppress(&self, findings: Vec<Finding>, start: &Start) -> (Vec<Finding>, Vec<Suppressed>) {

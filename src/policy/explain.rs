@@ -2,7 +2,7 @@
 
 use crate::job::{Location, StepKey};
 
-use super::rules::{Allow, Block, Entry, FileItem, Lists, Parts, restricts_verb};
+use super::rules::{Allow, Block, Entry, FileItem, Grant, Lists, Parts, restricts_verb};
 use super::{Exception, Policy, RuleOwner, RuleRef, Verb, wild};
 
 /// What a policy says to one step.
@@ -52,7 +52,7 @@ impl Policy {
         let closed = matching.iter().find(|block| block.is_closed).map(|block| named(block, RuleOwner::Step));
         let defaults = self.defaults.as_ref();
         let of_agent = |id: &String, block: &Block| {
-            let parts = Parts { defaults, blocks: vec![block], owner: RuleOwner::Agent };
+            let parts = Parts { defaults, blocks: vec![block], owner: RuleOwner::Agent, grant: Grant::All };
             (id.clone(), planes(&parts))
         };
         let covers =
@@ -61,7 +61,7 @@ impl Policy {
             blocks: (defaults.iter().map(|block| named(block, RuleOwner::Defaults)))
                 .chain(matching.iter().map(|block| named(block, RuleOwner::Step)))
                 .collect(),
-            planes: planes(&Parts { defaults, blocks: matching, owner: RuleOwner::Step }),
+            planes: planes(&Parts { defaults, blocks: matching, owner: RuleOwner::Step, grant: Grant::All }),
             agents: self.agents.iter().map(|(id, block)| of_agent(id, block)).collect(),
             exceptions: self.exceptions.iter().filter(covers).cloned().collect(),
             closed,

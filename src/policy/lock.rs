@@ -3,8 +3,12 @@
 //! It holds the user's own text, digest beside it, and what every group stood for. The text is kept
 //! whole because findings cite its lines, and a replay has to cite the same ones.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use crate::finding::FailOn;
+
+use super::beside::{Beside, Role};
 use super::groups::Group;
 use super::parse;
 use super::problem::{Complaint, PolicyError, Problems};
@@ -15,25 +19,42 @@ use super::{Policy, Source};
 pub(super) const HEADER: &str = "# policy.lock.yml: ";
 
 pub(super) fn write(policy: &Policy) -> String {
-    let Some(Source { origin, text }) = &policy.source else {
+    if policy.source.is_none() && policy.beside.is_empty() && policy.ceiling.is_none() {
         return format!(
             "{HEADER}no policy was applied: nothing is restricted.\nlock: {{version: 1, policy: none}}\n"
         );
-    };
+    }
     let mut out = format!(
         "{HEADER}the policy that was applied, with what its groups stood for.\n\
          # Package groups name no host here: the hosts found on the machine are in the recording.\n\
-         lock:\n  version: 1\n  origin: {}\n  sha256: {}\n",
-        quote(origin),
-        // Quoted, because some digests read as numbers.
-        quote(&super::sha256(text))
+         lock:\n  version: 1\n",
     );
+    match &policy.source {
+        // Quoted, because some digests read as numbers.
+        Some(Source { origin, text }) => {
+            let _ = writeln!(out, "  origin: {}\n  sha256: {}", quote(origin), quote(&super::sha256(text)));
+        }
+        None => out.push_str("  policy: none\n"),
+    }
+    if let Some(ceiling) = policy.ceiling {
+        let _ = writeln!(out, "  ceiling: {}", ceiling.as_str());
+    }
+    if !policy.beside.is_empty() {
+        out.push_str("beside:\n");
+    }
+    for Beside { role, origin, policy } in &policy.beside {
+        let _ = writeln!(out, "  - role: {}\n    origin: {}", role.as_str(), quote(origin));
+        if let Some(Source { text, .. }) = &policy.source {
+            let _ = writeln!(out, "    sha256: {}\n    policy: {}", quote(&super::sha256(text)), quote(text));
+        }
+    }
     if !policy.groups.is_empty() {
         out.push_str("groups:\n");
     }
     for (name, group) in &policy.groups {
         write_group(&mut out, name, group);
     }
+    let Some(Source { text, .. }) = &policy.source else { return out };
     let literal = format!("{out}policy: {}", block(text));
     // YAML has many ways to change a text on its way through; the escaped form has none.
     match yaml::read(&literal).ok().as_ref().and_then(policy_text) {
@@ -106,9 +127,10 @@ fn policy_text(tree: &Node) -> Option<&str> {
 /// Reads a lock back.
 pub(super) fn open(tree: &Node, text: &str, origin: &str) -> Result<Policy, PolicyError> {
     let mut problems = Problems::default();
-    let fields = yaml::fields(tree, "the lock", &["lock", "groups", "policy"], &mut problems);
+    let fields = yaml::fields(tree, "the lock", &["lock", "beside", "groups", "policy"], &mut problems);
     let Some(head) = fields.get("lock") else { return Err(PolicyError::plain(origin, "is not a lock")) };
-    let head = yaml::fields(head.value, "`lock`", &["version", "origin", "sha256", "policy"], &mut problems);
+    let known = ["version", "origin", "sha256", "policy", "ceiling"];
+    let head = yaml::fields(head.value, "`lock`", &known, &mut problems);
     let said = |key: &str| head.get(key).and_then(|field| field.value.text());
     if !head
         .get("version")
@@ -116,11 +138,29 @@ pub(super) fn open(tree: &Node, text: &str, origin: &str) -> Result<Policy, Poli
     {
         problems.at(tree, Complaint::new("this lock's version is not known"));
     }
+    let groups = fields.get("groups").map(|field| parse::pinned_groups(field.value, &mut problems));
+    let groups = groups.unwrap_or_default();
+    let ceiling = said("ceiling").map(str::parse::<FailOn>);
+    if let Some(Err(message)) = &ceiling {
+        problems.at(tree, Complaint::new(message.clone()));
+    }
+    let beside = match fields.get("beside") {
+        Some(field) => read_beside(field.value, &groups, &mut problems)?,
+        None => Vec::new(),
+    };
+    let whole = |policy: Policy| {
+        let policy = beside.into_iter().fold(policy, |policy, Beside { role, origin, policy: other }| {
+            policy.beside(role, &origin, other)
+        });
+        match ceiling {
+            Some(Ok(ceiling)) => policy.at_most(ceiling),
+            _ => policy,
+        }
+    };
     if said("policy") == Some("none") {
         problems.finish(origin, text)?;
-        return Ok(Policy::absent());
+        return Ok(whole(Policy::absent()));
     }
-    let groups = fields.get("groups").map(|field| parse::pinned_groups(field.value, &mut problems));
     let (Some(inner), Some(from), Some(digest)) =
         (fields.get("policy").and_then(|field| field.value.text()), said("origin"), said("sha256"))
     else {
@@ -136,7 +176,40 @@ pub(super) fn open(tree: &Node, text: &str, origin: &str) -> Result<Policy, Poli
         );
     }
     problems.finish(origin, text)?;
-    parse::with_groups(inner, from, groups.unwrap_or_default())
+    Ok(whole(parse::with_groups(inner, from, groups)?))
+}
+
+fn read_beside(
+    node: &Node,
+    groups: &BTreeMap<String, Group>,
+    problems: &mut Problems,
+) -> Result<Vec<Beside>, PolicyError> {
+    let yaml::Value::List(items) = &node.value else {
+        problems.at(node, Complaint::new("`beside` must be a list"));
+        return Ok(Vec::new());
+    };
+    let mut all = Vec::new();
+    for item in items {
+        let fields = yaml::fields(item, "`beside`", &["role", "origin", "sha256", "policy"], problems);
+        let said = |key: &str| fields.get(key).and_then(|field| field.value.text());
+        let (Some(role), Some(origin)) = (said("role").and_then(Role::parse), said("origin")) else {
+            problems.at(item, Complaint::new("an item of `beside` must have a known `role` and an `origin`"));
+            continue;
+        };
+        let policy = match (said("policy"), said("sha256")) {
+            (None, None) => Policy::absent(),
+            (Some(text), Some(digest)) if super::sha256(text) == digest => {
+                parse::with_groups(text, origin, groups.clone())?
+            }
+            _ => {
+                let text = "the policy in this lock is not the one that was applied: its digest differs";
+                problems.at(item, Complaint::new(text).hint("a lock is written by the guard and not edited"));
+                continue;
+            }
+        };
+        all.push(Beside { role, origin: origin.to_owned(), policy });
+    }
+    Ok(all)
 }
 
 fn finish(problems: Problems, origin: &str, text: &str) -> PolicyError {

@@ -128,6 +128,18 @@ pub(super) struct Parts<'p> {
     /// The blocks that match, in the order of the text.
     pub blocks: Vec<&'p Block>,
     pub owner: RuleOwner,
+    pub grant: Grant,
+}
+
+/// How much of a text's allow lists counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Grant {
+    /// All: it is the policy itself.
+    All,
+    /// They restrict, and what they allow has to be allowed elsewhere as well.
+    Lists,
+    /// None: only what it denies counts.
+    Nothing,
 }
 
 /// The allow list of one plane or verb after merging.
@@ -140,6 +152,7 @@ pub(super) struct Merged<'p, T> {
 impl Parts<'_> {
     /// Blocks whose allow lists count, `defaults` only if no block is closed to it.
     pub fn allowing(&self) -> impl Iterator<Item = (&Block, RuleOwner)> {
+        let counts = self.grant != Grant::Nothing;
         let is_closed = self.blocks.iter().any(|block| block.is_closed);
         // An agent's block is not joined with `defaults`: those are in its step's layer already.
         let defaults = self.defaults.filter(|_| !is_closed && self.owner == RuleOwner::Step);
@@ -148,6 +161,7 @@ impl Parts<'_> {
             .iter()
             .map(|block| (*block, self.owner))
             .chain(defaults.map(|block| (block, RuleOwner::Defaults)))
+            .filter(move |_| counts)
     }
 
     pub fn denying(&self) -> impl Iterator<Item = (&Block, RuleOwner)> {
@@ -180,6 +194,7 @@ impl Parts<'_> {
             }
         }
         if merged.list.is_none()
+            && self.grant != Grant::Nothing
             && let Some(closed) = self.blocks.iter().find(|block| block.is_closed)
             && let Some(Allow::List(entries, defaults)) = self.defaults.map(|block| &lists(block).allow)
             && restricts(entries)
@@ -222,6 +237,7 @@ impl Rules {
     ) -> Self {
         let posture = parts
             .iter()
+            .filter(|parts| parts.grant == Grant::All)
             .flat_map(Parts::allowing)
             .flat_map(|(block, owner)| {
                 block.posture_allow.iter().map(move |entry| (entry.item.clone(), entry.reference(owner)))

@@ -6,6 +6,7 @@
 mod inputs;
 mod place;
 mod runner;
+mod whose;
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use crate::detections;
 use crate::engine::{End, Engine, Input, Settings, Start};
 use crate::event::{Fact, ProcessKey, Reach, Sight};
 use crate::finding::{FailOn, Finding, Report, Severity};
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::reports::{Directory, Format, terminal};
 use crate::run::sidecar::{self, Begun, Wanted};
 use crate::run::{self, Error};
@@ -23,6 +24,7 @@ use crate::session::Session;
 
 use inputs::Inputs;
 use runner::command;
+use whose::Origin;
 
 /// At most so many annotations of a level; the runner shows no more of one step.
 const MOST_ANNOTATIONS: usize = 9;
@@ -173,8 +175,32 @@ impl Here {
                 Session::find(None)?
             }
         };
-        drop((session, above));
-        Ok(0)
+        let event = variable("GITHUB_EVENT_PATH").and_then(|file| std::fs::read_to_string(file).ok());
+        let origin = Origin::read(variable, &event.unwrap_or_default());
+        let decided = whose::decide(inputs, &origin, &self.workspace, None)?;
+        for text in &decided.notices {
+            notice(text);
+        }
+        run::print(&format!("{}\n", decided.said));
+        let policy = decided.policy;
+        // An input beats the policy, but not an organisation's, and not on a pull request from a fork.
+        let is_loosened = inputs.mode == Some(ModeArgument::Audit)
+            && !origin.is_fork
+            && policy.tightened_mode() != Some(Mode::Block);
+        if policy.mode() == Some(Mode::Block) && !is_loosened {
+            return Err(Error::Block);
+        }
+        for warning in policy.warnings() {
+            let place =
+                [("file", warning.location.path.as_str()), ("line", &warning.location.line.to_string())];
+            run::print(&format!("{}\n", command("warning", &place, &warning.message)));
+        }
+        run::require_clients(&policy)?;
+        if policy.is_absent() {
+            return Ok(0);
+        }
+        let origin = policy.origin().unwrap_or_default().to_owned();
+        sidecar::give(&session, policy.lock(), origin)
     }
 
     /// Ends the recording, judges it, and tells the result everywhere.
