@@ -9,8 +9,11 @@ import { digest, program } from "./program.mjs";
 import { command, Refused, state } from "./runner.mjs";
 import { missing, notWatching } from "./unsupported.mjs";
 
-// The runner's environment that the program gets through sudo. Everything else of it stays behind.
-const KEPT = /^(INPUT_|GITHUB_|RUNNER_|STATE_|(CI|HOME|PATH|ImageOS|KUBERNETES_SERVICE_HOST|ACTIONS_RUNNER_CONTAINER_HOOKS|SSL_CERT_FILE|SSL_CERT_DIR)$|(HTTPS?|NO)_PROXY$|(https?|no)_proxy$)/;
+// The runner's environment that the program gets through sudo. Everything else stays behind: a step can set most
+// variables of later ones, such as where certificates lie.
+const KEPT = /^(INPUT_|GITHUB_|RUNNER_|STATE_|(CI|HOME|PATH|ImageOS|KUBERNETES_SERVICE_HOST|ACTIONS_RUNNER_CONTAINER_HOOKS)$)/;
+// Named in full, since a step can also put folders before the search path of later ones.
+const SUDO = "/usr/bin/sudo";
 
 /** The machine we run on. Tests bring another one. */
 export function here() {
@@ -56,10 +59,10 @@ async function same(host) {
 /** Calls the program, as root where sudo lets us; without sudo it says itself what it can't do. */
 function hand(file, name, host) {
   const words = [file, "action", name, "--above", String(host.above)];
-  if (!host.isRoot && spawnSync("sudo", ["-n", "true"], { stdio: "ignore" }).status === 0) {
+  if (!host.isRoot && spawnSync(SUDO, ["-n", "true"], { stdio: "ignore" }).status === 0) {
     // Names with a hyphen (INPUT_FAIL-ON) are taken as well. A value, such as the token, is never on a command line.
     const names = Object.keys(host.environment).filter((key) => KEPT.test(key) && /^[\w-]+$/.test(key));
-    words.unshift("sudo", "-n", `--preserve-env=${names.join(",")}`, "--");
+    words.unshift(SUDO, "-n", `--preserve-env=${names.join(",")}`, "--");
   }
   // A cancelled job sends SIGINT and then SIGTERM. The program hears of it from the runner as well and finishes;
   // we stay until it has.

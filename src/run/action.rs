@@ -15,6 +15,7 @@ use crate::detections;
 use crate::engine::{End, Engine, Input, Settings, Start};
 use crate::event::{Fact, ProcessKey, Reach, Sight};
 use crate::finding::{FailOn, Finding, Report, Severity};
+use crate::github;
 use crate::policy::{Mode, Policy};
 use crate::reports::{Directory, Format, terminal};
 use crate::run::sidecar::{self, Begun, Wanted};
@@ -26,8 +27,8 @@ use inputs::Inputs;
 use runner::command;
 use whose::Origin;
 
-/// At most so many annotations of a level; the runner shows no more of one step.
-const MOST_ANNOTATIONS: usize = 9;
+/// The runner shows no more annotations of a level of one step.
+const MOST_ANNOTATIONS: usize = 10;
 
 /// Runs one stage; what goes wrong is said as an annotation.
 pub(super) fn stage(action: Action) -> u8 {
@@ -86,7 +87,7 @@ fn tell(problem: &Error) {
         ];
         run::print(&format!("{}\n", command("error", &place, &format!("{}{hint}", problem.message))));
     }
-    runner::say_untrusted(&policy.to_string());
+    say_untrusted(&policy.to_string());
 }
 
 /// The job's folders, as the runner names them.
@@ -175,9 +176,17 @@ impl Here {
                 Session::find(None)?
             }
         };
-        let event = variable("GITHUB_EVENT_PATH").and_then(|file| std::fs::read_to_string(file).ok());
-        let origin = Origin::read(variable, &event.unwrap_or_default());
-        let decided = whose::decide(inputs, &origin, &self.workspace, None)?;
+        let origin = Origin::read(variable, &event());
+        let client = client(inputs);
+        let ask = |repository: &str, path: &str, reference: &str| match client
+            .contents(repository, path, reference)
+        {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => String::from_utf8(bytes).map(Some).map_err(|_| format!("{path} is not UTF-8")),
+            Err(error) => Err(error.to_string()),
+        };
+        let ask = client.has_token().then_some(&ask as whose::Ask<'_>);
+        let decided = whose::decide(inputs, &origin, &self.workspace, ask)?;
         for text in &decided.notices {
             notice(text);
         }
@@ -243,14 +252,15 @@ impl Here {
     ) -> Result<u8, Error> {
         let shown = directory.to_string_lossy();
         let style = terminal::Style { colour: false, width: 120 };
-        runner::say_untrusted(&terminal::render(report, style, Some(&shown)));
+        say_untrusted(&terminal::render(report, style, Some(&shown)));
         let is_blinded = report.exit.guard == 125 || report.findings.iter().any(says_it_went_dark);
         if is_watched {
-            annotate(report);
+            run::print(&github::workflow_commands(report));
             if inputs.is_audit_alone {
                 would_have_failed(report);
             }
-            if is_blinded {
+            // Where the sensor was blind at the end, the annotations above say so.
+            if is_blinded && report.exit.guard != 125 {
                 error(
                     "edamame-guard was not watching all the time",
                     "The recorder was ended, stopped or robbed of its hooks during the job. What it saw is judged; what it did not see can't be, so this job is not green.",
@@ -295,6 +305,7 @@ impl Here {
             };
             runner::append(Path::new(&file), &whole).map_err(|source| at(&file, source))?;
         }
+        publish(report, inputs);
         Ok(if is_watched && is_blinded { 125 } else { report.exit.guard })
     }
 }
@@ -317,27 +328,67 @@ fn says_it_went_dark(finding: &Finding) -> bool {
     matches!(finding.rule.0, "coverage-heartbeat" | "coverage-hook")
 }
 
-/// Findings that fail are errors, other serious ones warnings; notes stay in the summary.
-fn annotate(report: &Report) {
-    let (failing, others): (Vec<&Finding>, Vec<&Finding>) =
-        report.findings.iter().partition(|finding| finding.fails);
-    let serious: Vec<&Finding> =
-        others.into_iter().filter(|finding| finding.severity >= Severity::Medium).collect();
-    for (level, findings) in [("error", failing), ("warning", serious)] {
-        for finding in findings.iter().take(MOST_ANNOTATIONS) {
-            let line = finding.location.as_ref().map(|location| location.line.to_string());
-            let place = [
-                ("file", finding.location.as_ref().map_or("", |location| location.path.as_str())),
-                ("line", line.as_deref().unwrap_or_default()),
-                ("title", &format!("{}: {}", finding.rule, finding.severity.as_str())),
-            ];
-            let text = format!("{}\nStep: {}\n{}", finding.title, finding.step, finding.remedy);
-            run::print(&format!("{}\n", command(level, &place, &text)));
+/// Check run, code scanning and comment, as far as the token may. What does not work is a line of the log, and a
+/// notice where somebody asked for it.
+fn publish(report: &Report, inputs: &Inputs) {
+    let channels = github::Channels {
+        check_run: true,
+        code_scanning: inputs.upload_sarif != Some(false),
+        comment: inputs.pr_comment,
+    };
+    let is_asked = inputs.upload_sarif == Some(true) || inputs.pr_comment;
+    for text in github::publish(report, &place(), channels, &client(inputs)) {
+        if is_asked {
+            notice(&text.to_string());
+        } else {
+            say_untrusted(&text.to_string());
         }
-        if let Some(more) = findings.len().checked_sub(MOST_ANNOTATIONS).filter(|more| *more > 0) {
-            let text = format!("{more} more findings are in the job's summary and in the report.");
-            run::print(&format!("{}\n", command(level, &[("title", "edamame-guard")], &text)));
-        }
+    }
+}
+
+fn client(inputs: &Inputs) -> github::Client {
+    let base = variable("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned());
+    github::Client::new(&base, inputs.token.as_deref())
+}
+
+/// Where on GitHub this job is.
+fn place() -> github::Place {
+    let text = |name: &str| variable(name).unwrap_or_default();
+    let event: serde_json::Value = serde_json::from_str(&event()).unwrap_or_default();
+    let pull = &event["pull_request"];
+    let pull_request = pull["number"].as_u64().zip(pull["head"]["sha"].as_str());
+    let repository = text("GITHUB_REPOSITORY");
+    // `owner/name/.github/workflows/ci.yml@refs/heads/main`
+    let reference = text("GITHUB_WORKFLOW_REF");
+    let workflow = reference
+        .strip_prefix(&format!("{repository}/"))
+        .and_then(|rest| rest.split_once('@'))
+        .map(|(path, _)| path.to_owned());
+    let run = text("GITHUB_RUN_ID");
+    github::Place {
+        workflow,
+        job: inputs::job_and_leg(&text("GITHUB_JOB"), &text("INPUT_MATRIX")),
+        commit: text("GITHUB_SHA"),
+        reference: text("GITHUB_REF"),
+        pull_request: pull_request
+            .map(|(number, head)| github::PullRequest { number, head: head.to_owned() }),
+        attempt: text("GITHUB_RUN_ATTEMPT").parse().unwrap_or(1),
+        page: (!run.is_empty())
+            .then(|| format!("{}/{repository}/actions/runs/{run}", text("GITHUB_SERVER_URL"))),
+        repository,
+    }
+}
+
+fn event() -> String {
+    variable("GITHUB_EVENT_PATH").and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default()
+}
+
+/// Prints text that others chose, with the runner told to take no commands from it.
+fn say_untrusted(text: &str) {
+    match github::random_token() {
+        Ok(token) => run::print(&github::quoted(text, &token)),
+        // Without a word that nobody can guess the text stays in the report.
+        Err(_) => run::print("the findings are in the report\n"),
     }
 }
 

@@ -112,6 +112,18 @@ impl Inputs {
     }
 }
 
+/// `test (22, linux)`: the job's id, and the values that tell apart the legs of its matrix.
+pub(super) fn job_and_leg(job: &str, matrix: &str) -> String {
+    let matrix: serde_json::Value = serde_json::from_str(matrix).unwrap_or_default();
+    let values: Vec<String> = matrix
+        .as_object()
+        .into_iter()
+        .flat_map(serde_json::Map::values)
+        .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        .collect();
+    if values.is_empty() { job.to_owned() } else { format!("{job} ({})", values.join(", ")) }
+}
+
 const FAIL_ON: &str = "none, low, medium, high, critical";
 
 fn unknown(name: &str, word: &str, known: &str) -> String {
@@ -174,6 +186,13 @@ mod tests {
         let inputs = read(&[("egress-policy", "block")]).unwrap();
         assert_eq!(inputs.mode, Some(ModeArgument::Block));
         assert_eq!(inputs.on_unsupported, UnsupportedArgument::Fail);
+    }
+
+    #[test]
+    fn legs_of_a_matrix_are_told_apart() {
+        assert_eq!(job_and_leg("test", ""), "test");
+        assert_eq!(job_and_leg("test", "null"), "test");
+        assert_eq!(job_and_leg("test", r#"{"node": 22, "os": "linux"}"#), "test (22, linux)");
     }
 
     #[test]

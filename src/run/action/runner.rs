@@ -1,7 +1,7 @@
 //! How the runner is talked to: workflow commands in the log, and the files of a step.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -21,21 +21,6 @@ pub(super) fn command(name: &str, properties: &[(&str, &str)], text: &str) -> St
     let blank = if list.is_empty() { "" } else { " " };
     let text: String = text.chars().take(LONGEST).collect();
     format!("::{name}{blank}{}::{}", list.join(","), data(&text))
-}
-
-/// Prints text that others chose, with the runner told to take no commands from it.
-pub(super) fn say_untrusted(text: &str) {
-    let mut bytes = [0_u8; 16];
-    let random = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    let text = text.trim_end_matches('\n');
-    match random {
-        Ok(()) => {
-            let mark = crate::event::hex(&bytes);
-            crate::run::print(&format!("::stop-commands::{mark}\n{text}\n::{mark}::\n"));
-        }
-        // Without a mark that nobody can guess the text stays in the report.
-        Err(_) => crate::run::print("the findings are in the report\n"),
-    }
 }
 
 /// Appends lines to one of the step's files, which is its user's and a plain file. As root we write through no link.
