@@ -1,6 +1,6 @@
 # `make` lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo bench test test-all trials first-run lint
+.PHONY: help setup clients build demo bench test test-all trials first-run lint
 
 CARGO := .config/cargo.sh
 # Passed to the demo, as in `make demo ARGS="--manager pip --seed 7"`.
@@ -11,6 +11,9 @@ help: ## List these
 
 setup: ## Install what is missing, from the distribution's packages
 	@.config/setup.sh
+
+clients: ## Install what the tests of the action drive (act, actionlint, zizmor …), into a cache outside of the tree
+	@.config/clients.sh
 
 build: setup ## Build the release binary, target/release/edamame-guard
 	@$(CARGO) build --release --locked --bin edamame-guard
@@ -29,11 +32,11 @@ bench: setup ## Measure what being watched costs, as a table (asks for root)
 	elif command -v sudo >/dev/null; then sudo env "PATH=$$PATH" target/release/examples/cost $(ARGS); \
 	else echo "error: the recorder needs root, and there is no sudo; run \`make bench\` as root" >&2; exit 1; fi
 
-test: setup ## Run every test; those that need a kernel feature or root say when they are skipped
+test: setup clients ## Run every test; those that need a kernel feature or root say when they are skipped
 	@$(CARGO) test --locked --doc
 	@$(CARGO) test --locked --tests
 
-test-all: setup lint demo ## Lint, run the demo, then every test with the slow ones
+test-all: setup clients lint demo ## Lint, run the demo, then every test with the slow ones
 	@$(CARGO) test --locked --doc -- --include-ignored
 	@$(CARGO) test --locked --tests -- --include-ignored
 	@$(MAKE) --no-print-directory first-run ARGS=
