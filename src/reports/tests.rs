@@ -141,11 +141,25 @@ fn check_sarif(log: &Value) {
         assert_eq!(result["ruleId"], rules[index]["id"]);
         assert!(["error", "warning", "note"].contains(&result["level"].as_str().unwrap()));
         assert!(text(&result["message"]["text"]));
-        let physical = &result["locations"][0]["physicalLocation"];
-        let uri = physical["artifactLocation"]["uri"].as_str().unwrap();
-        assert!(!uri.is_empty() && !uri.starts_with('/') && uri.bytes().all(|byte| byte.is_ascii_graphic()));
-        for number in ["startLine", "startColumn", "endLine", "endColumn"] {
-            assert!(physical["region"][number].as_u64().unwrap() >= 1, "{number}");
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let flow: Vec<Value> = list(&result["codeFlows"])
+            .iter()
+            .flat_map(|flow| list(&flow["threadFlows"]))
+            .flat_map(|thread| list(&thread["locations"]))
+            .map(|step| step["location"].clone())
+            .collect();
+        assert!(flow.len() <= 1000, "GitHub shows no more of one flow");
+        let places = list(&result["locations"]);
+        assert_eq!(places.len(), 1, "GitHub places an alert by the first only");
+        for place in places.iter().chain(&list(&result["relatedLocations"])).chain(&flow) {
+            let physical = &place["physicalLocation"];
+            let uri = physical["artifactLocation"]["uri"].as_str().unwrap();
+            assert!(
+                !uri.is_empty() && !uri.starts_with('/') && uri.bytes().all(|byte| byte.is_ascii_graphic())
+            );
+            for number in ["startLine", "startColumn", "endLine", "endColumn"] {
+                assert!(physical["region"][number].as_u64().unwrap() >= 1, "{number}");
+            }
         }
         assert!(text(&result["locations"][0]["logicalLocations"][0]["fullyQualifiedName"]));
         let print = result["partialFingerprints"]["primaryLocationLineHash"].as_str().unwrap();
