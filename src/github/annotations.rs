@@ -1,5 +1,7 @@
 //! Findings at the lines of their steps, as workflow commands and as annotations of a check run.
 
+use std::fmt::Write as _;
+
 use serde::Serialize;
 
 use crate::finding::{Finding, Kind, Report, Severity};
@@ -17,7 +19,8 @@ pub(super) struct Annotation {
     path: String,
     start_line: u32,
     end_line: u32,
-    annotation_level: Level,
+    #[serde(rename = "annotation_level")]
+    level: Level,
     title: String,
     message: String,
     /// The place is only where an answer could be written: no step's line is known.
@@ -75,7 +78,7 @@ pub(super) fn all(report: &Report) -> Vec<Annotation> {
             path: ".github/guard.yml".to_owned(),
             start_line: 1,
             end_line: 1,
-            annotation_level: Level::Failure,
+            level: Level::Failure,
             title: "edamame-guard could not do its work".to_owned(),
             message: format!("{}.\n{}", reports::verdict(report), text::short(why, 500)),
             is_placed: false,
@@ -93,7 +96,7 @@ fn annotation(report: &Report, level: Level, finding: &Finding) -> Annotation {
         path: text::short(place.path.strip_prefix("./").unwrap_or(&place.path), 1000),
         start_line: line,
         end_line: line,
-        annotation_level: level,
+        level,
         title: text::short(&format!("{} in {}", finding.rule, finding.step), 200),
         message: message(finding),
         is_placed: known.is_some(),
@@ -125,8 +128,7 @@ pub fn workflow_commands(report: &Report) -> String {
     let mut commands = String::new();
     let mut left_out = 0;
     for level in Level::ALL {
-        let of_level: Vec<&Annotation> =
-            all.iter().filter(|annotation| annotation.annotation_level == level).collect();
+        let of_level: Vec<&Annotation> = all.iter().filter(|annotation| annotation.level == level).collect();
         for annotation in of_level.iter().take(MOST_PER_KIND) {
             commands.push_str(&command(annotation));
             commands.push('\n');
@@ -135,9 +137,10 @@ pub fn workflow_commands(report: &Report) -> String {
     }
     if left_out > 0 {
         let more = text::counted(left_out as u64, "more finding has", "more findings have");
-        commands.push_str(&format!(
-            "edamame-guard: {more} no mark here, for GitHub takes {MOST_PER_KIND} of a kind; all are in the summary and in findings.json\n"
-        ));
+        let _ = writeln!(
+            commands,
+            "edamame-guard: {more} no mark here, for GitHub takes {MOST_PER_KIND} of a kind; all are in the summary and in findings.json"
+        );
     }
     commands
 }
@@ -155,7 +158,7 @@ fn command(annotation: &Annotation) -> String {
     };
     format!(
         "::{} {place}title={}::{}",
-        annotation.annotation_level.command(),
+        annotation.level.command(),
         property(&annotation.title),
         data(&annotation.message, LONGEST_MESSAGE)
     )

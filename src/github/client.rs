@@ -1,6 +1,6 @@
 //! The connection: one budget of time for everything, second tries, and no secret in what is printed.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ pub(super) fn escaped(text: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             safe.push(char::from(byte));
         } else {
-            safe.push_str(&format!("%{byte:02X}"));
+            let _ = write!(safe, "%{byte:02X}");
         }
     }
     safe

@@ -77,8 +77,8 @@ fn is_ours(comment: &Comment, marker: &str) -> bool {
 /// The same in every run of this job. A digest, so that a job's name can't close the comment.
 fn marker(place: &Place) -> String {
     let digest = Sha256::digest(format!("{}\n{}", place.workflow.as_deref().unwrap_or_default(), place.job));
-    let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("<!-- edamame-guard {short} -->")
+    let short = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("<!-- edamame-guard {short:016x} -->")
 }
 
 fn page(report: &Report, place: &Place, marker: &str) -> String {

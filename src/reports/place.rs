@@ -18,9 +18,12 @@ pub fn of(report: &Report, finding: &Finding) -> Option<Location> {
         .cloned()
 }
 
-/// Where a finding without a line of its own stands: at the top of the policy file, where it can be answered.
-pub fn of_answers(_report: &Report) -> Location {
-    Location { path: ".github/guard.yml".to_owned(), line: 1 }
+/// Where a finding without a line of its own stands: at the top of the workflow's file, or of the policy's, where
+/// it can be answered.
+pub fn of_answers(report: &Report) -> Location {
+    let workflow = report.job.pipeline.as_ref().and_then(|pipeline| pipeline.workflow.as_deref());
+    let path = workflow.filter(|path| is_in_repository(path)).unwrap_or(".github/guard.yml");
+    Location { path: path.to_owned(), line: 1 }
 }
 
 pub fn is_in_repository(path: &str) -> bool {

@@ -68,7 +68,7 @@ fn run(report: &Report, rules: &[&Detection]) -> Run {
         .build();
     // GitHub takes what stands before the last slash as the category, which must be the same
     // in every run of this job and differ between jobs.
-    let id = format!("edamame-guard/{}/{}", text::short(&report.job.name, 200), report.started.rfc3339());
+    let id = format!("{}/{}", category(report), report.started.rfc3339());
     Run::builder()
         .tool(Tool::builder().driver(driver).build())
         .automation_details(RunAutomationDetails::builder().id(id).build())
@@ -81,6 +81,21 @@ fn run(report: &Report, rules: &[&Detection]) -> Run {
             ("suppressed", suppressed(report)),
         ]))
         .build()
+}
+
+/// `edamame-guard/.github/workflows/ci.yml/test (22, linux)`
+fn category(report: &Report) -> String {
+    let pipeline = report.job.pipeline.as_ref();
+    let said =
+        |text: Option<&String>| text.map(|text| text::short(text, 200)).filter(|text| !text.is_empty());
+    let workflow = said(pipeline.and_then(|pipeline| pipeline.workflow.as_ref()));
+    let leg = said(pipeline.and_then(|pipeline| pipeline.matrix.as_ref()));
+    format!(
+        "edamame-guard/{}{}{}",
+        workflow.map_or_else(String::new, |workflow| format!("{workflow}/")),
+        text::short(&report.job.name, 200),
+        leg.map_or_else(String::new, |leg| format!(" ({leg})")),
+    )
 }
 
 fn suppressed(report: &Report) -> Value {

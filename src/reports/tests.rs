@@ -208,6 +208,28 @@ fn sarif_shows_lineage_and_declaration() {
     assert_eq!(coverage["artifactLocation"]["uri"], ".github/guard.yml");
 }
 
+#[test]
+fn sarif_tells_jobs_and_legs_of_a_matrix_apart() {
+    let mut report = sample::findings();
+    let id = |report: &Report| {
+        let log = json_of(Format::Sarif, report);
+        check_sarif(&log);
+        log["runs"][0]["automationDetails"]["id"].as_str().unwrap().rsplit_once('/').unwrap().0.to_owned()
+    };
+    assert_eq!(id(&report), "edamame-guard/build");
+    report.job.pipeline = Some(crate::job::Pipeline {
+        workflow: Some(".github/workflows/ci.yml".to_owned()),
+        matrix: Some("22, linux".to_owned()),
+        ..crate::job::Pipeline::default()
+    });
+    assert_eq!(id(&report), "edamame-guard/.github/workflows/ci.yml/build (22, linux)");
+    // What has no line of its own stands at the top of the workflow's file.
+    let log = json_of(Format::Sarif, &report);
+    let physical = &log["runs"][0]["results"][3]["locations"][0]["physicalLocation"];
+    assert_eq!(physical["artifactLocation"]["uri"], ".github/workflows/ci.yml");
+    assert_eq!(physical["region"]["startLine"], 1);
+}
+
 /// Reads the whole file, and gives each case with its outcome.
 fn check_junit(xml: &str) -> Vec<(String, String)> {
     use quick_xml::events::Event;
