@@ -154,6 +154,15 @@ impl Here {
             ready.sight.tier,
             ready.processes,
         ));
+        if inputs.is_verbose {
+            let hook = |(hook, proved): (&String, &bool)| {
+                format!("  {} {hook}\n", if *proved { "proved    " } else { "not proved" })
+            };
+            run::print(&ready.sight.hooks.iter().map(hook).collect::<String>());
+            run::print(
+                &ready.sight.gaps.iter().map(|gap| format!("  can't see {gap}\n")).collect::<String>(),
+            );
+        }
         Ok(())
     }
 
