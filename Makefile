@@ -1,6 +1,6 @@
 # `make` lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help setup clients build demo bench test test-all trials first-run lint
+.PHONY: help setup clients build demo bench test test-all trials first-run corpus lint
 
 CARGO := .config/cargo.sh
 # Passed to the demo, as in `make demo ARGS="--manager pip --seed 7"`.
@@ -47,6 +47,9 @@ trials: build ## Run the honest and hostile jobs of tests/trials and print a tab
 first-run: build ## Run ordinary jobs without a policy, and each with an attack inside (root; asks the registries)
 	@fixtures/first-run/prepare.sh
 	@fixtures/first-run/run.py $(ARGS)
+
+corpus: build ## Run the attacks and benign jobs of fixtures/corpus live and print recall and false alarms (root)
+	@fixtures/corpus/run.py $(ARGS)
 
 lint: setup ## Check format, lints and documentation
 	@$(CARGO) fmt --all --check
