@@ -1,6 +1,6 @@
 # `make` lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help setup clients build demo bench test test-all trials first-run corpus lint
+.PHONY: help setup clients build demo bench test test-all trials first-run corpus atomics lint
 
 CARGO := .config/cargo.sh
 # Passed to the demo, as in `make demo ARGS="--manager pip --seed 7"`.
@@ -50,6 +50,9 @@ first-run: build ## Run ordinary jobs without a policy, and each with an attack 
 
 corpus: build ## Run the attacks and benign jobs of fixtures/corpus live and print recall and false alarms (root)
 	@fixtures/corpus/run.py $(ARGS)
+
+atomics: build ## Run tests in the format of Atomic Red Team under the guard: make atomics FILE=path (root, PyYAML)
+	@fixtures/atomics/run.py $(FILE) $(ARGS)
 
 lint: setup ## Check format, lints and documentation
 	@$(CARGO) fmt --all --check
