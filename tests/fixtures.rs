@@ -18,7 +18,9 @@ fn folders() -> Vec<PathBuf> {
         .expect("fixtures/ is there")
         .map(|entry| entry.expect("a readable folder").path())
         // Others look at these: `tests/first_run.rs`, `tests/corpus.rs`.
-        .filter(|path| path.is_dir() && !["first-run", "corpus", "atomics"].iter().any(|name| path.ends_with(name)))
+        .filter(|path| {
+            path.is_dir() && !["first-run", "corpus", "atomics"].iter().any(|name| path.ends_with(name))
+        })
         .collect();
     folders.sort();
     folders
