@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the clients that tests/act.rs and tests/workflows.rs drive, into a cache outside of the tree: act, actionlint,
+# Installs the clients that tests/workflows.rs drives, and act to try the action with, into a cache outside of the tree: act, actionlint,
 # zizmor and check-jsonschema with pip, and a node 24 with npm. Without pip, npm or the registries it says so and the
 # tests that need one are skipped by name.
 #   .config/clients.sh          installs what is missing
