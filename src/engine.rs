@@ -821,6 +821,13 @@ impl Engine {
         let rules = self.rules(&step, agent);
         let peer = Peer { address: to, names: &names, transport };
         let mut ruling = rules.network(&peer);
+        // To sort a name's addresses the C library connects a datagram socket to each, and sends nothing.
+        if transport == Transport::Udp && matches!(ruling, Ruling::Unlisted(_)) {
+            let stream = rules.network(&Peer { transport: Transport::Tcp, ..peer });
+            if matches!(stream, Ruling::Allowed(_)) {
+                ruling = stream;
+            }
+        }
         // A sensor that only looks now and then sees no DNS answers: this may well be a host of the list.
         if start.sight.egress == Reach::Polled
             && matches!(ruling, Ruling::Unlisted(_))

@@ -84,6 +84,9 @@ pub struct Pipeline {
     pub matrix: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_request: Option<u64>,
+    /// What the runner calls the step that is the guard itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guard: Option<String>,
     /// Where people see it: the server's address, without a slash at its end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,

@@ -643,6 +643,10 @@ pub fn judge_what_is_left(
 ///
 /// Whether the recording can be trusted is asked when it is read as a whole.
 fn prepare(engine: &mut Engine, recording: &mut (impl io::BufRead + io::Seek)) {
+    // What comes through a pipe can be read once only; it has such a file at its beginning or not at all.
+    if recording.rewind().is_err() {
+        return;
+    }
     for input in evidence::late(recording) {
         engine.prepare(&input);
     }

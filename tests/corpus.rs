@@ -49,7 +49,7 @@ fn judged(name: &str) -> Report {
     let lock = folder.join("policy.lock.yml");
     let policy = Policy::parse(&read(&lock), lock.to_str().expect("a plain path"))
         .unwrap_or_else(|error| panic!("{name}: {error}"));
-    judge(read(&folder.join("evidence.jsonl")).as_bytes(), policy, None)
+    judge(std::io::Cursor::new(read(&folder.join("evidence.jsonl"))), policy, None)
         .unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 

@@ -194,7 +194,15 @@ impl Engine {
         }
         let client = end.and_then(|end| end.client);
         let mut survivors = self.lineage.survivors();
-        survivors.retain(|process| !self.running.contains(&process.key) && Some(process.key.pid) != client);
+        // Who asked for the end, and what started it, are no part of what the job left behind.
+        let asked = survivors.iter().find(|process| Some(process.key.pid) == client).map(|process| process.key);
+        let above: Vec<ProcessKey> =
+            asked.iter().flat_map(|asked| self.lineage.ancestors(*asked)).map(|process| process.key).collect();
+        survivors.retain(|process| {
+            !self.running.contains(&process.key)
+                && Some(process.key.pid) != client
+                && !(above.contains(&process.key) && !process.step.is_real())
+        });
         if !survivors.is_empty() && end.is_some_and(|end| end.watching) {
             gaps.push(format!(
                 "{} processes outlived the job and were not watched after it: {}",

@@ -78,6 +78,11 @@ impl Engine {
             return None;
         }
         let action = launch.environment.get("GITHUB_ACTION").filter(|action| !action.is_empty())?;
+        // The guard's own stages are the runner's business: no policy has to name what they run. The runner
+        // alone gives this name, and only its direct children get this far.
+        if start.job.pipeline.as_ref().is_some_and(|pipeline| pipeline.guard.as_ref() == Some(action)) {
+            return None;
+        }
         let script = self.stepping.scripts.remove(&actor);
         let text = script.as_ref().map(|(_, text)| text.as_str());
         let found = self.stepping.file.as_ref().and_then(|(path, workflow)| {

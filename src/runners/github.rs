@@ -57,6 +57,7 @@ fn pipeline(variable: &dyn Fn(&str) -> Option<String>) -> Pipeline {
         attempt: said("GITHUB_RUN_ATTEMPT"),
         matrix: said("INPUT_MATRIX"),
         pull_request,
+        guard: said("GITHUB_ACTION"),
         server: said("GITHUB_SERVER_URL").map(|url| url.trim_end_matches('/').to_owned()),
     }
 }
