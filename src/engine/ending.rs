@@ -195,9 +195,13 @@ impl Engine {
         let client = end.and_then(|end| end.client);
         let mut survivors = self.lineage.survivors();
         // Who asked for the end, and what started it, are no part of what the job left behind.
-        let asked = survivors.iter().find(|process| Some(process.key.pid) == client).map(|process| process.key);
-        let above: Vec<ProcessKey> =
-            asked.iter().flat_map(|asked| self.lineage.ancestors(*asked)).map(|process| process.key).collect();
+        let asked =
+            survivors.iter().find(|process| Some(process.key.pid) == client).map(|process| process.key);
+        let above: Vec<ProcessKey> = asked
+            .iter()
+            .flat_map(|asked| self.lineage.ancestors(*asked))
+            .map(|process| process.key)
+            .collect();
         survivors.retain(|process| {
             !self.running.contains(&process.key)
                 && Some(process.key.pid) != client
