@@ -99,6 +99,55 @@ fn read(text: &str) -> Vec<Store> {
         .collect()
 }
 
+/// Programs that may do what a rule looks for, because it is their work.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Workers {
+    id: String,
+    /// Why it is their work; for people.
+    reason: String,
+    paths: Vec<String>,
+}
+
+static WORKERS: LazyLock<Vec<(String, GlobSet)>> = LazyLock::new(|| {
+    let all: Vec<Workers> = serde_saphyr::from_str(include_str!("catalogue/workers.yml"))
+        .unwrap_or_else(|error| panic!("catalogue/workers.yml: {error}"));
+    all.into_iter()
+        .map(|workers| {
+            assert!(!workers.reason.is_empty(), "{} has no reason", workers.id);
+            (workers.id, paths(&workers.paths))
+        })
+        .collect()
+});
+
+/// Objects that a rule looks for by their path.
+static OBJECTS: LazyLock<BTreeMap<String, GlobSet>> = LazyLock::new(|| {
+    let all: BTreeMap<String, Vec<String>> = serde_saphyr::from_str(include_str!("catalogue/objects.yml"))
+        .unwrap_or_else(|error| panic!("catalogue/objects.yml: {error}"));
+    all.into_iter().map(|(id, globs)| (id, paths(&globs))).collect()
+});
+
+fn paths(globs: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        // `{var/,}` may be nothing, too.
+        let glob = globset::GlobBuilder::new(glob).literal_separator(true).empty_alternates(true).build();
+        set.add(glob.unwrap_or_else(|error| panic!("catalogue: {error}")));
+    }
+    set.build().unwrap_or_else(|error| panic!("catalogue: {error}"))
+}
+
+/// Whether the program at this path is one of those whose work `id` is. The caller has to know that the job did not put
+/// it there.
+pub fn is_work_of(id: &str, path: &str) -> bool {
+    WORKERS.iter().any(|(known, globs)| known == id && globs.is_match(path))
+}
+
+/// Whether `path` is one of the objects that `id` stands for.
+pub fn is_object(id: &str, path: &str) -> bool {
+    OBJECTS.get(id).is_some_and(|globs| globs.is_match(path))
+}
+
 /// Every credential store.
 pub fn credentials() -> &'static [Store] {
     &CREDENTIALS

@@ -9,7 +9,7 @@ use globset::GlobSet;
 
 use crate::catalogue::Store;
 use crate::commands::{self, Network, Runs, Tool};
-use crate::event::{Launch, Timestamp, Transport};
+use crate::event::{Activity, Launch, Timestamp, Transport};
 use crate::intent::{Asker, StepIntent, Verb, basename, is_launcher, is_shell};
 use crate::job::Job;
 use crate::lineage::{Lineage, Process, Standing, Touch};
@@ -67,6 +67,8 @@ pub enum Effect {
         address: std::net::SocketAddr,
         transport: Transport,
     },
+    /// Anything else, as the event tells it: nothing that a text names or a policy lists.
+    Other,
 }
 
 /// One effect, with who had it and what explains it: what a rule looks at.
@@ -78,6 +80,8 @@ pub struct Act<'a> {
     pub lineage: &'a Lineage,
     pub effect: &'a Effect,
     pub explanation: &'a Explanation,
+    pub activity: &'a Activity,
+    pub context: &'a Context<'a>,
 }
 
 /// What the comparison knows beside the lineage.
@@ -95,6 +99,8 @@ pub struct Context<'a> {
     pub registries: &'a BTreeMap<String, BTreeSet<String>>,
     /// Hosts that a package client itself chose, by tool id.
     pub chosen: &'a BTreeSet<(&'static str, String)>,
+    /// The host's own name servers.
+    pub resolvers: &'a [std::net::IpAddr],
 }
 
 /// A program by identity: the file names it goes by, and the tool it is.
@@ -429,7 +435,7 @@ pub fn explain(
         _ => Asker::Project,
     };
     match effect {
-        Effect::Launch { .. } => undeclared(),
+        Effect::Launch { .. } | Effect::Other => undeclared(),
         Effect::Read { path, by_owner, .. } => {
             if let Some(mention) = step.secret(path, context.all_homes, asker, Verb::Read) {
                 return Explanation::Declared(mention.place());

@@ -482,9 +482,51 @@ impl Engine {
                 let context = self.context(&start);
                 let explanation = self.explain(event.actor, &effect, &[], &Ruling::Unrestricted, &context);
                 self.note_writer(sequence, event, MODULES, &explanation, &start);
+                self.watch(sequence, event, &start);
             }
+            Activity::Mount { .. }
+            | Activity::Memfd { .. }
+            | Activity::UnixConnect { .. }
+            | Activity::Socket { .. }
+            | Activity::Query { .. }
+            | Activity::Hello { .. }
+            | Activity::Trace { .. }
+            | Activity::Bpf { .. }
+            | Activity::Namespace { .. } => self.watch(sequence, event, &start),
             // No rule asks for these yet.
             _ => {}
+        }
+    }
+
+    /// Puts an act that no text names and no policy lists before every rule.
+    fn watch(&mut self, sequence: u64, event: &Event, start: &Start) {
+        let nearest = self.lineage.get(event.actor).and_then(|process| process.command.as_deref());
+        let explanation = Explanation::Undeclared { nearest: nearest.map(ToOwned::to_owned) };
+        self.act(sequence, event, &Effect::Other, &explanation, &Ruling::Unrestricted, start);
+    }
+
+    /// Keeps what a later act may be counted or joined with: what the rules want remembered, and secrets taken.
+    fn remember(&mut self, sequence: u64, event: &Event, kept: Option<(&'static str, String)>, hits: &[Hit]) {
+        let touch = |object, store, title| Touch {
+            sequence,
+            time: event.time,
+            process: event.actor,
+            object,
+            store,
+            title,
+            by_owner: false,
+            is_printable: false,
+            is_casual: false,
+        };
+        if let Some((kind, object)) = kept {
+            self.lineage.note(event.actor, touch(object, kind, ""));
+        }
+        for hit in hits.iter().filter(|hit| hit.confidence >= Confidence::Medium) {
+            if let Some(title) = hit.rule.takes()
+                && hit.process == event.actor
+            {
+                self.lineage.read(event.actor, touch(hit.object.clone(), "", title));
+            }
         }
     }
 
@@ -605,7 +647,7 @@ impl Engine {
         if let Ruling::Allowed(rule) = &ruling {
             explanation = Explanation::Declared(format!("allowed by `{}` ({})", rule.text, rule.location));
         }
-        let is_found = self.act(sequence, event, &effect, &explanation, &ruling);
+        let is_found = self.act(sequence, event, &effect, &explanation, &ruling, start);
         self.needs_program(event.actor, launch, is_transparent, is_found, start);
     }
 
@@ -703,6 +745,9 @@ impl Engine {
         }
         if access.read {
             self.read(sequence, event, file, start);
+            if detections::is_watched(&file.path) {
+                self.watch(sequence, event, start);
+            }
         }
     }
 
@@ -727,7 +772,7 @@ impl Engine {
             by_owner && process.standing != Standing::Script && store.is_opened_casually_by(&process.name);
         let effect = Effect::Read { path: path.clone(), store, by_owner };
         let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
-        self.act(sequence, event, &effect, &explanation, &ruling);
+        self.act(sequence, event, &effect, &explanation, &ruling, start);
         if !matches!(explanation, Explanation::Declared(_)) {
             let touch = Touch {
                 sequence,
@@ -767,7 +812,7 @@ impl Engine {
         }
         // Here the connection came first; else the original read is told when one comes.
         if !self.lineage.strand(event.actor).contacts.is_empty() {
-            self.act(sequence, event, &effect, &explanation, &Ruling::Unrestricted);
+            self.act(sequence, event, &effect, &explanation, &Ruling::Unrestricted, start);
         }
         self.lineage.read(event.actor, original);
     }
@@ -781,7 +826,7 @@ impl Engine {
         let effect = Effect::Write { path: path.clone(), store };
         let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
         self.note_writer(sequence, event, path, &explanation, start);
-        if !self.act(sequence, event, &effect, &explanation, &ruling)
+        if !self.act(sequence, event, &effect, &explanation, &ruling, start)
             && let Some(process) = self.lineage.get(event.actor)
         {
             self.steps.entry(process.step.clone()).or_default().needs.writes(path, &start.job);
@@ -845,7 +890,7 @@ impl Engine {
         let context = self.context(start);
         let effect = Effect::Connect { object: object.clone(), address: to, transport };
         let explanation = self.explain(event.actor, &effect, &names, &ruling, &context);
-        let is_found = self.act(sequence, event, &effect, &explanation, &ruling);
+        let is_found = self.act(sequence, event, &effect, &explanation, &ruling, start);
         self.lineage.contacted(event.actor);
         let group = self.package_group(event.actor, &object);
         let tally = self.steps.entry(step).or_default();
@@ -930,6 +975,7 @@ impl Engine {
             writes: &self.writes,
             registries: &self.registries,
             chosen: &self.chosen,
+            resolvers: &self.resolvers,
         }
     }
 
@@ -977,16 +1023,28 @@ impl Engine {
         effect: &Effect,
         explanation: &Explanation,
         ruling: &Ruling,
+        start: &Start,
     ) -> bool {
         let Some(process) = self.lineage.get(event.actor) else { return false };
-        let act = Act { sequence, time: event.time, process, lineage: &self.lineage, effect, explanation };
+        let act = Act {
+            sequence,
+            time: event.time,
+            process,
+            lineage: &self.lineage,
+            effect,
+            explanation,
+            activity: &event.activity,
+            context: &self.context(start),
+        };
         let mut hits: Vec<Hit> =
             detections::all().iter().flat_map(|detection| (detection.check)(&act)).collect();
-        let (object, verb, rule) = match effect {
-            Effect::Launch { program } => (program, "started", &detections::RUN),
-            Effect::Read { path, .. } => (path, "read", &detections::FILE),
-            Effect::Write { path, .. } => (path, "wrote", &detections::FILE),
-            Effect::Connect { object, .. } => (object, "connected to", &detections::EGRESS),
+        let kept = detections::kept(&act);
+        let judged = match effect {
+            Effect::Launch { program } => Some((program, "started", &detections::RUN)),
+            Effect::Read { path, .. } => Some((path, "read", &detections::FILE)),
+            Effect::Write { path, .. } => Some((path, "wrote", &detections::FILE)),
+            Effect::Connect { object, .. } => Some((object, "connected to", &detections::EGRESS)),
+            Effect::Other => None,
         };
         let doer = match effect {
             Effect::Launch { .. } => {
@@ -994,18 +1052,22 @@ impl Engine {
             }
             _ => process,
         };
-        hits.extend(policy_hit(ruling, process, &doer.name, object, verb, rule));
+        if let Some((object, verb, rule)) = judged {
+            hits.extend(policy_hit(ruling, process, &doer.name, object, verb, rule));
+        }
         let is_found = !hits.is_empty();
+        let declared = match ruling {
+            _ if !is_found => None,
+            Ruling::Denied(rule) | Ruling::Unlisted(Some(rule)) => {
+                Some(format!("`{}` ({})", rule.text, rule.location))
+            }
+            _ => match explanation {
+                Explanation::Undeclared { nearest } => nearest.clone(),
+                _ => process.command.as_deref().map(ToOwned::to_owned),
+            },
+        };
+        self.remember(sequence, event, kept, &hits);
         if is_found {
-            let declared = match ruling {
-                Ruling::Denied(rule) | Ruling::Unlisted(Some(rule)) => {
-                    Some(format!("`{}` ({})", rule.text, rule.location))
-                }
-                _ => match explanation {
-                    Explanation::Undeclared { nearest } => nearest.clone(),
-                    _ => process.command.as_deref().map(ToOwned::to_owned),
-                },
-            };
             self.record(sequence, event.time, hits, declared.as_deref());
         }
         is_found

@@ -110,9 +110,16 @@ pub struct Strand {
     pub reads: Vec<Touch>,
     /// Destinations contacted that nothing explains.
     pub contacts: Vec<Touch>,
+    /// What rules count or order: `store` says which kind of act it was.
+    pub notes: Vec<Touch>,
 }
 
 impl Strand {
+    /// The notes of one kind.
+    pub fn noted<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Touch> {
+        self.notes.iter().filter(move |note| note.store == kind)
+    }
+
     /// A hostile loop must not fill our memory; the first touches tell the story.
     const MOST: usize = 256;
 
@@ -256,7 +263,7 @@ impl Lineage {
 
     /// What the strand of this process has touched so far.
     pub fn strand(&self, key: ProcessKey) -> &Strand {
-        static UNTOUCHED: Strand = Strand { reads: Vec::new(), contacts: Vec::new() };
+        static UNTOUCHED: Strand = Strand { reads: Vec::new(), contacts: Vec::new(), notes: Vec::new() };
         self.get(key).and_then(|process| self.strands.get(&process.strand)).unwrap_or(&UNTOUCHED)
     }
 
@@ -268,6 +275,36 @@ impl Lineage {
     /// Adds a destination to the strand of this process.
     pub fn contact(&mut self, key: ProcessKey, touch: Touch) {
         self.touch(key, touch, |strand| &mut strand.contacts);
+    }
+
+    /// Adds an act that a rule counts to the strand of this process; each kind has a limit of its own.
+    pub fn note(&mut self, key: ProcessKey, note: Touch) {
+        let Some(root) = self.get(key).map(|process| process.strand) else { return };
+        let notes = &mut self.strands.entry(root).or_default().notes;
+        let known = |other: &Touch| other.object == note.object && other.process == note.process;
+        let mut kin = 0;
+        for other in notes.iter().filter(|other| other.store == note.store) {
+            kin += 1;
+            if kin >= Strand::MOST || known(other) {
+                return;
+            }
+        }
+        notes.push(note);
+    }
+
+    /// The process of the job that has this number now, or had it last.
+    pub fn numbered(&self, pid: u32) -> Option<&Process> {
+        let of_number = self.processes.values().filter(|process| process.key.pid == pid);
+        of_number.max_by_key(|process| process.key.start)
+    }
+
+    /// The processes that the same parent started, oldest first.
+    pub fn siblings(&self, key: ProcessKey) -> Vec<&Process> {
+        let Some(parent) = self.get(key).and_then(|process| process.parent) else { return Vec::new() };
+        let is_sibling = |process: &&Process| process.parent == Some(parent) && process.key != key;
+        let mut siblings: Vec<&Process> = self.processes.values().filter(is_sibling).collect();
+        siblings.sort_by_key(|process| (process.started, process.key));
+        siblings
     }
 
     fn touch(&mut self, key: ProcessKey, touch: Touch, list: fn(&mut Strand) -> &mut Vec<Touch>) {

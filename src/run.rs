@@ -671,7 +671,7 @@ pub fn judge(
 fn rules(id: Option<&str>) -> Result<u8, Error> {
     let Some(id) = id else {
         for rule in detections::all() {
-            print(&format!("{:<18} {:<9} {}\n", rule.id.0, rule.severity.as_str(), rule.summary()));
+            print(&format!("{:<25} {:<9} {}\n", rule.id.0, rule.severity.as_str(), rule.summary()));
         }
         return Ok(0);
     };
@@ -679,18 +679,7 @@ fn rules(id: Option<&str>) -> Result<u8, Error> {
         let known = detections::all().iter().map(|rule| rule.id.0).collect::<Vec<_>>().join(", ");
         Error::Usage(format!("there is no rule `{id}`; there are: {known}"))
     })?;
-    let list = |items: &[&str]| if items.is_empty() { "–".to_owned() } else { items.join(", ") };
-    let techniques: Vec<&str> = rule.techniques.iter().map(|technique| technique.0).collect();
-    print(&format!(
-        "# {}\n\n{}\nSeverity {}, confidence {} · ATT&CK {} · OWASP {} · seen in {}\n",
-        rule.id,
-        rule.page(),
-        rule.severity.as_str(),
-        rule.confidence.as_str(),
-        list(&techniques),
-        list(rule.frameworks),
-        list(rule.references),
-    ));
+    print(&rule.document());
     Ok(0)
 }
 

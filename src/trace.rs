@@ -10,6 +10,9 @@
 //! 2 agent codex                         the process is a coding agent, told before its launch
 //! before sudoers /etc/sudoers a         what a posture check found at the start: check, object, value[, file]
 //! after sudoers /etc/sudoers b          and at the end
+//! 2 trace read-memory 77                also: bpf COMMAND; unix PATH; socket FAMILY KIND PROTOCOL; module PATH
+//! 2 ask TXT name.example 192.0.2.53:53  a question to a name server; packet ADDRESS sends one of no TCP or UDP
+//! 2 hello name.example 203.0.113.7:443  a TLS connection begins; also: enter KINDS, leave KINDS; mount SOURCE TARGET
 //! 2 exit
 //! ```
 //! Process 1 is `bash /w/build.sh`, whose text is the step's; home is /home/u, workspace /w.
@@ -139,6 +142,29 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             "rename" => Activity::Rename { from: file(), to: File::at(absolute(rest[1])) },
             "connect" => Activity::Connect { to: rest[0].parse().unwrap(), transport: Transport::Tcp },
             "send" => Activity::Send { to: rest[0].parse().unwrap(), transport: Transport::Udp },
+            "trace" => Activity::Trace { request: rest[0].into(), target: rest[1].parse().unwrap() },
+            "bpf" => Activity::Bpf { command: rest[0].into() },
+            "unix" => Activity::UnixConnect { file: file() },
+            "socket" => Activity::Socket {
+                family: rest[0].into(),
+                kind: rest[1].into(),
+                protocol: rest[2].parse().unwrap(),
+            },
+            "packet" => Activity::Send { to: rest[0].parse().unwrap(), transport: Transport::Other },
+            "ask" => Activity::Query {
+                to: rest[2].parse().unwrap(),
+                transport: Transport::Udp,
+                name: rest[1].into(),
+                kind: rest[0].into(),
+                more: rest.get(3).map_or(0, |more| more.parse().unwrap()),
+            },
+            "hello" => Activity::Hello { to: rest[1].parse().unwrap(), name: Some(rest[0].into()) },
+            "enter" | "leave" => Activity::Namespace {
+                kinds: rest.iter().map(|kind| (*kind).to_owned()).collect(),
+                entered: *verb == "enter",
+            },
+            "mount" => Activity::Mount { source: rest[0].into(), target: File::at(absolute(rest[1])) },
+            "module" => Activity::Module { file: Some(file()) },
             "exit" => Activity::Exit { status: crate::event::ExitStatus::Code(0) },
             other => panic!("{other} is no verb of a trace: {line}"),
         };
@@ -172,13 +198,14 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
 fn executable(word: &str) -> File {
     let path = word.trim_start_matches('!');
     let is_new = word.starts_with('!') || path.starts_with("/w/") || path.starts_with("/tmp/");
+    let (path, deleted) = path.strip_suffix("(deleted)").map_or((path, false), |path| (path, true));
     File {
         path: path.into(),
         device: 1,
         inode: path.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31) + u64::from(byte)),
         changed: Some(Timestamp(if is_new { START + 1 } else { 1 })),
         requested: false,
-        deleted: false,
+        deleted,
     }
 }
 

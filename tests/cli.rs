@@ -63,7 +63,7 @@ fn golden(name: &str) -> String {
 fn rules_lists_every_rule_with_its_weight_and_first_sentence() {
     let here = folder();
     let out = detections::all().iter().fold(String::new(), |out, rule| {
-        out + &format!("{:<18} {:<9} {}\n", rule.id.0, rule.severity.as_str(), rule.summary())
+        out + &format!("{:<25} {:<9} {}\n", rule.id.0, rule.severity.as_str(), rule.summary())
     });
     assert_eq!(call(here.path(), &["rules"]), Said { status: Some(0), out, error: String::new() });
 }

@@ -3,21 +3,28 @@
 //! A rule sees behaviour (lineage, objects, order), never names of scenarios.
 //! The `//!` comment that opens a rule's file is its page: `edamame-guard rules ID`.
 
+mod cloud_metadata;
+mod container_escape;
 mod coverage_heartbeat;
 mod coverage_hook;
 mod coverage_lineage;
 mod coverage_records;
 mod cred_file_access;
+mod egress_covert_channel;
 mod egress_undeclared;
+mod env_harvest;
 mod file_undeclared;
+mod fileless_obfuscated_exec;
 mod policy_changed;
 mod posture_drift;
+mod proc_memory_read;
 mod run_undeclared;
+mod sensor_evasion;
 
 use crate::catalogue;
 use crate::commands::{self, Network};
 use crate::divergence::{Act, Effect, Explanation};
-use crate::event::ProcessKey;
+use crate::event::{Activity, ProcessKey};
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
 use crate::lineage::{Lineage, Process, Standing, Strand, Touch};
 
@@ -35,16 +42,23 @@ pub use run_undeclared::DETECTION as RUN;
 /// Every rule, by id.
 pub fn all() -> &'static [&'static Detection] {
     &[
+        &cloud_metadata::DETECTION,
+        &container_escape::DETECTION,
         &coverage_heartbeat::DETECTION,
         &coverage_hook::DETECTION,
         &coverage_lineage::DETECTION,
         &coverage_records::DETECTION,
         &cred_file_access::DETECTION,
+        &egress_covert_channel::DETECTION,
         &egress_undeclared::DETECTION,
+        &env_harvest::DETECTION,
         &file_undeclared::DETECTION,
+        &fileless_obfuscated_exec::DETECTION,
         &policy_changed::DETECTION,
         &posture_drift::DETECTION,
+        &proc_memory_read::DETECTION,
         &run_undeclared::DETECTION,
+        &sensor_evasion::DETECTION,
     ]
 }
 
@@ -91,6 +105,106 @@ pub struct Hit {
     pub remedy: Option<&'static str>,
 }
 
+/// Whose code acts, as far as a rule has to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ground {
+    /// A program that the step's own text names, as the system has it: not an interpreter, nor the job's own work.
+    Named,
+    /// The project's own code, and the tools it calls.
+    Project,
+    /// Other people's code, or something that nothing explains.
+    Foreign,
+}
+
+fn ground(act: &Act<'_>) -> Ground {
+    match act.process.standing {
+        Standing::Script | Standing::Undeclared => Ground::Foreign,
+        Standing::Text => Ground::Named,
+        Standing::Command if is_from_before(act, act.process) && !runs_code(act.process) => Ground::Named,
+        _ => Ground::Project,
+    }
+}
+
+/// A program that is whatever it is told to run.
+fn runs_code(process: &Process) -> bool {
+    matches!(process.tool, Some("interpreters" | "shells" | "tests" | "make"))
+}
+
+/// Whether the program lay in a system folder before the job, and the job has not touched it.
+fn is_from_before(act: &Act<'_>, process: &Process) -> bool {
+    let Some(launch) = process.launch.as_deref() else { return false };
+    let is_old = |file: &crate::event::File| {
+        !act.lineage.has_written(&file.path)
+            && !file.deleted
+            && file.changed.is_none_or(|changed| changed < act.context.started)
+            && ["/usr/", "/bin/", "/sbin/", "/opt/", "/snap/", "/lib/"]
+                .iter()
+                .any(|folder| file.path.starts_with(folder))
+    };
+    is_old(&launch.executable) && launch.script.as_ref().is_none_or(is_old)
+}
+
+/// Whether what a rule looks for is this program's work, by its path and by having been there before the job.
+fn is_work(act: &Act<'_>, id: &str) -> bool {
+    let path = |process: &Process| process.launch.as_deref().map(|launch| launch.program().path.clone());
+    path(act.process).is_some_and(|path| catalogue::is_work_of(id, &path)) && is_from_before(act, act.process)
+}
+
+/// An attack by the acting process.
+fn attack(
+    act: &Act<'_>,
+    rule: &'static Detection,
+    (severity, confidence): (Severity, Confidence),
+    title: String,
+    object: impl Into<String>,
+) -> Vec<Hit> {
+    vec![Hit {
+        rule,
+        kind: Kind::Attack,
+        severity,
+        confidence,
+        title,
+        process: act.process.key,
+        object: object.into(),
+        evidence: Vec::new(),
+        replaces: None,
+        remedy: None,
+    }]
+}
+
+/// A process number and what is asked of it: `/proc/4711/task/4712/mem` is `mem` of 4711.
+fn of_process(path: &str) -> Option<(u32, &str)> {
+    let (pid, rest) = path.strip_prefix("/proc/")?.split_once('/')?;
+    let rest = match rest.strip_prefix("task/") {
+        Some(rest) => rest.split_once('/')?.1,
+        None => rest,
+    };
+    Some((pid.parse().ok()?, rest))
+}
+
+/// Whether a read of this path is put before the rules, though it is no credential store. Asked for every open.
+pub fn is_watched(path: &str) -> bool {
+    match path.strip_prefix("/proc/") {
+        Some(rest) => rest.ends_with("/environ") || rest.ends_with("/mem") || rest == "kcore",
+        None => path == "/dev/mem" || path == "/dev/kmem",
+    }
+}
+
+/// What the strand has to remember of this act, so that a later one can be counted with it: kind and object.
+pub fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
+    match (act.effect, act.activity) {
+        (Effect::Other, Activity::Open { file, .. }) => {
+            let (pid, entry) = of_process(&file.path)?;
+            (entry == "environ" && pid != act.process.key.pid).then(|| ("environ", file.path.clone()))
+        }
+        (_, Activity::Query { name, .. }) => egress_covert_channel::kept(name).map(|name| ("query", name)),
+        (_, Activity::Namespace { kinds, entered: false }) if kinds.iter().any(|kind| kind == "pid") => {
+            Some(("pid-namespace", String::new()))
+        }
+        _ => None,
+    }
+}
+
 /// A rule that is told by the engine itself.
 fn nothing(_: &Act<'_>) -> Vec<Hit> {
     Vec::new()
@@ -104,6 +218,10 @@ fn nothing(_: &Act<'_>) -> Vec<Hit> {
 /// `git credential fill | curl …`.
 fn carried<'a>(strand: &'a Strand, act: &Act<'_>) -> Vec<&'a Touch> {
     let sender = act.process;
+    // Nobody's data is sent there: what is asked for is `cloud-metadata`.
+    if matches!(act.effect, Effect::Connect { address, .. } if cloud_metadata::is_metadata(address.ip())) {
+        return Vec::new();
+    }
     let is_handed_on = |read: &Touch| {
         let Some(reader) = act.lineage.helped(read.process) else { return false };
         let is_near = reader.parent == sender.parent || act.lineage.is_at_or_below(reader.key, sender.key);
@@ -158,6 +276,16 @@ fn named(lineage: &Lineage, key: ProcessKey) -> String {
 }
 
 impl Detection {
+    /// What a process has taken once this rule fired, for joins with a later connection.
+    pub fn takes(&self) -> Option<&'static str> {
+        match self.id.0 {
+            "proc-memory-read" => Some("another process's memory"),
+            "env-harvest" => Some("another process's environment"),
+            "cloud-metadata" => Some("the machine's cloud identity"),
+            _ => None,
+        }
+    }
+
     /// The rule's page as Markdown: the `//!` comment of its file.
     pub fn page(&self) -> String {
         let mut page = String::new();
@@ -166,6 +294,22 @@ impl Detection {
             page.push('\n');
         }
         page
+    }
+
+    /// The page with its title and, in the last line, its weights and what it is known from.
+    pub fn document(&self) -> String {
+        let list = |items: &[&str]| if items.is_empty() { "–".to_owned() } else { items.join(", ") };
+        let techniques: Vec<&str> = self.techniques.iter().map(|technique| technique.0).collect();
+        format!(
+            "# {}\n\n{}\nSeverity {}, confidence {} · ATT&CK {} · OWASP {} · seen in {}\n",
+            self.id,
+            self.page(),
+            self.severity.as_str(),
+            self.confidence.as_str(),
+            list(&techniques),
+            list(self.frameworks),
+            list(self.references),
+        )
     }
 
     /// The page's first sentence, without its period.
