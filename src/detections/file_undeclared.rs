@@ -139,6 +139,8 @@ mod tests {
              3 create /etc/cron.d/job
              3 create /usr/lib/x.so",
             &[
+                "!persistence attack high /etc/cron.d/job",
+                "!startup-hijack attack high /home/u/.bashrc",
                 "file-undeclared divergence low /etc/cron.d/job",
                 "file-undeclared divergence low /home/u/.bashrc",
                 "file-undeclared divergence low /usr/lib/x.so",
@@ -156,6 +158,7 @@ mod tests {
              3 write ~/.bashrc",
             &[
                 "!file-undeclared divergence high /home/u/.bashrc",
+                "!startup-hijack attack high /home/u/.bashrc",
                 "file-undeclared divergence low /home/u/.aws/credentials",
             ],
         );

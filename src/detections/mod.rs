@@ -3,6 +3,9 @@
 //! A rule sees behaviour (lineage, objects, order), never names of scenarios.
 //! The `//!` comment that opens a rule's file is its page: `edamame-guard rules ID`.
 
+mod agent_config_tamper;
+mod agent_escalation;
+mod ci_token_abuse;
 mod cloud_metadata;
 mod container_escape;
 mod coverage_heartbeat;
@@ -10,16 +13,22 @@ mod coverage_hook;
 mod coverage_lineage;
 mod coverage_records;
 mod cred_file_access;
+mod destructive;
 mod egress_covert_channel;
 mod egress_undeclared;
 mod env_harvest;
 mod file_undeclared;
 mod fileless_obfuscated_exec;
+mod install_script;
+mod persistence;
 mod policy_changed;
 mod posture_drift;
 mod proc_memory_read;
+mod remote_control;
 mod run_undeclared;
+mod runner_takeover;
 mod sensor_evasion;
+mod startup_hijack;
 
 use crate::catalogue;
 use crate::commands::{self, Network};
@@ -42,6 +51,9 @@ pub use run_undeclared::DETECTION as RUN;
 /// Every rule, by id.
 pub fn all() -> &'static [&'static Detection] {
     &[
+        &agent_config_tamper::DETECTION,
+        &agent_escalation::DETECTION,
+        &ci_token_abuse::DETECTION,
         &cloud_metadata::DETECTION,
         &container_escape::DETECTION,
         &coverage_heartbeat::DETECTION,
@@ -49,16 +61,22 @@ pub fn all() -> &'static [&'static Detection] {
         &coverage_lineage::DETECTION,
         &coverage_records::DETECTION,
         &cred_file_access::DETECTION,
+        &destructive::DETECTION,
         &egress_covert_channel::DETECTION,
         &egress_undeclared::DETECTION,
         &env_harvest::DETECTION,
         &file_undeclared::DETECTION,
         &fileless_obfuscated_exec::DETECTION,
+        &install_script::DETECTION,
+        &persistence::DETECTION,
         &policy_changed::DETECTION,
         &posture_drift::DETECTION,
         &proc_memory_read::DETECTION,
+        &remote_control::DETECTION,
         &run_undeclared::DETECTION,
+        &runner_takeover::DETECTION,
         &sensor_evasion::DETECTION,
+        &startup_hijack::DETECTION,
     ]
 }
 
@@ -186,17 +204,23 @@ fn of_process(path: &str) -> Option<(u32, &str)> {
 pub fn is_watched(path: &str) -> bool {
     match path.strip_prefix("/proc/") {
         Some(rest) => rest.ends_with("/environ") || rest.ends_with("/mem") || rest == "kcore",
-        None => path == "/dev/mem" || path == "/dev/kmem",
+        None => path == "/dev/mem" || path == "/dev/kmem" || is_repository_settings(path),
     }
+}
+
+/// Where git keeps a repository's settings, and a checkout its credential.
+fn is_repository_settings(path: &str) -> bool {
+    path.ends_with("/.git/config")
 }
 
 /// What the strand has to remember of this act, so that a later one can be counted with it: kind and object.
 pub fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
     match (act.effect, act.activity) {
         (Effect::Other, Activity::Open { file, .. }) => {
-            let (pid, entry) = of_process(&file.path)?;
+            let Some((pid, entry)) = of_process(&file.path) else { return ci_token_abuse::kept(act) };
             (entry == "environ" && pid != act.process.key.pid).then(|| ("environ", file.path.clone()))
         }
+        (Effect::Write { .. }, _) => destructive::kept(act),
         (_, Activity::Query { name, .. }) => egress_covert_channel::kept(name).map(|name| ("query", name)),
         (_, Activity::Namespace { kinds, entered: false }) if kinds.iter().any(|kind| kind == "pid") => {
             Some(("pid-namespace", String::new()))

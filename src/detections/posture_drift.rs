@@ -118,7 +118,7 @@ mod tests {
                  2 > 3 launch /usr/bin/node node setup.js
                  3 write ~/.npmrc"
             ),
-            &["posture-drift posture medium /home/u/.npmrc"],
+            &["!startup-hijack attack high /home/u/.npmrc", "posture-drift posture medium /home/u/.npmrc"],
         );
         expect(
             "npm config set fund false\n",
@@ -142,6 +142,7 @@ mod tests {
              3 write ~/.bashrc",
             &[
                 "!posture-drift posture high /home/u/.bashrc",
+                "!startup-hijack attack high /home/u/.bashrc",
                 "file-undeclared divergence low /home/u/.aws/credentials",
             ],
         );
