@@ -174,6 +174,11 @@ pub enum PolicyCommand {
         #[arg(long, value_name = "RECORDING")]
         recording: Option<PathBuf>,
     },
+    /// Print the policy that workflows already ask for: harden-runner's endpoints, an agent's tools and sandbox
+    Import {
+        #[arg(required = true, value_name = "WORKFLOW")]
+        workflows: Vec<PathBuf>,
+    },
     /// Print the JSON Schema of a policy file, for editors
     Schema,
     /// Print a policy that explains recorded runs: to read, shorten and keep

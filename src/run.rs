@@ -142,6 +142,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
             print(&crate::policy::schema());
             Ok(0)
         }
+        Command::Policy(PolicyCommand::Import { workflows }) => import(&workflows),
         Command::Policy(PolicyCommand::Learn { recordings }) => learn(&recordings),
         Command::Posture { json, baseline } => posture::posture(json, baseline.as_deref()),
         Command::Rules { id } => rules(id.as_deref()),
@@ -233,6 +234,22 @@ fn counted(number: usize, what: &str) -> String {
 }
 
 /// Judges each recording without a policy and prints what a policy would have to allow.
+fn import(workflows: &[PathBuf]) -> Result<u8, Error> {
+    let texts = workflows
+        .iter()
+        .map(|path| {
+            let failed = |source| Error::Host { what: path.display().to_string(), source };
+            Ok((path.to_string_lossy().into_owned(), std::fs::read_to_string(path).map_err(failed)?))
+        })
+        .collect::<Result<Vec<_>, Error>>()?;
+    let imported = runners::import::policy(&texts).map_err(Error::Usage)?;
+    print(&imported.policy);
+    for warning in &imported.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(0)
+}
+
 fn learn(recordings: &[PathBuf]) -> Result<u8, Error> {
     let reports = recordings
         .iter()

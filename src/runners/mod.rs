@@ -2,6 +2,7 @@
 
 pub mod github;
 mod host;
+pub mod import;
 pub mod local;
 
 pub use host::facts;
