@@ -2,7 +2,9 @@
 //!
 //! [`terminal`] is for the person who waits; the members of [`Format`] are files.
 
+mod code_quality;
 mod findings_json;
+mod gl_sast;
 mod html;
 mod junit;
 mod place;
@@ -16,6 +18,7 @@ mod tests;
 pub(crate) mod text;
 mod words;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -42,10 +45,22 @@ pub enum Format {
     Summary,
     /// For a person with questions: one self-contained page.
     Html,
+    /// For GitLab's merge requests.
+    CodeQuality,
+    /// For GitLab's vulnerability pages.
+    GlSast,
 }
 
 impl Format {
-    pub const ALL: [Self; 5] = [Self::FindingsJson, Self::Sarif, Self::Junit, Self::Summary, Self::Html];
+    pub const ALL: [Self; 7] = [
+        Self::FindingsJson,
+        Self::Sarif,
+        Self::Junit,
+        Self::Summary,
+        Self::Html,
+        Self::CodeQuality,
+        Self::GlSast,
+    ];
 
     /// Its name in the report directory.
     pub fn file_name(self) -> &'static str {
@@ -55,6 +70,8 @@ impl Format {
             Self::Junit => "junit.xml",
             Self::Summary => "summary.md",
             Self::Html => "report.html",
+            Self::CodeQuality => "codequality.json",
+            Self::GlSast => "gl-sast-report.json",
         }
     }
 }
@@ -97,6 +114,18 @@ pub fn write(
         Format::Junit => junit::write(report, rules, out),
         Format::Summary => summary::write(report, out),
         Format::Html => html::write(report, out),
+        Format::CodeQuality => code_quality::write(report, out),
+        Format::GlSast => gl_sast::write(report, out),
+    }
+}
+
+/// The fingerprint, with a number from the second finding on that has the same: readers keep one of each.
+fn distinct<'a>(finding: &'a Finding, occurrences: &mut BTreeMap<&'a str, u32>) -> String {
+    let nth = occurrences.entry(finding.fingerprint.as_str()).or_default();
+    *nth += 1;
+    match nth {
+        1 => finding.fingerprint.clone(),
+        nth => format!("{}-{nth}", finding.fingerprint),
     }
 }
 

@@ -26,6 +26,11 @@ pub fn of_answers(report: &Report) -> Location {
     Location { path: path.to_owned(), line: 1 }
 }
 
+/// The same for GitLab, which wants a file of the repository with each finding: else the top of the file that has the job.
+pub fn in_gitlab(report: &Report, finding: &Finding) -> Location {
+    of(report, finding).unwrap_or_else(|| Location { path: ".gitlab-ci.yml".to_owned(), line: 1 })
+}
+
 pub fn is_in_repository(path: &str) -> bool {
     !path.is_empty() && !path.starts_with(['/', '~', '…']) && path.split('/').all(|part| part != "..")
 }

@@ -180,6 +180,81 @@ fn sarif_is_what_code_scanning_takes() {
     check_sarif(&json_of(Format::Sarif, &report));
 }
 
+/// What GitLab's code quality widget needs of each entry.
+#[test]
+fn codequality_is_what_gitlab_takes() {
+    let mut report = sample::findings();
+    report.findings.push(report.findings[0].clone());
+    let document = json_of(Format::CodeQuality, &report);
+    let issues = document.as_array().unwrap();
+    assert_eq!(issues.len(), report.findings.len());
+    let mut fingerprints = BTreeSet::new();
+    for issue in issues {
+        assert!(!issue["description"].as_str().unwrap().is_empty());
+        assert!(!issue["description"].as_str().unwrap().contains('\n'));
+        assert!(!issue["check_name"].as_str().unwrap().is_empty());
+        assert!(
+            ["info", "minor", "major", "critical", "blocker"].contains(&issue["severity"].as_str().unwrap())
+        );
+        assert!(fingerprints.insert(issue["fingerprint"].as_str().unwrap().to_owned()), "two are one");
+        let path = issue["location"]["path"].as_str().unwrap();
+        assert!(!path.is_empty() && !path.starts_with(['/', '.']) || path.starts_with(".git"), "{path}");
+        assert!(issue["location"]["lines"]["begin"].as_u64().unwrap() >= 1);
+    }
+    assert_eq!(json_of(Format::CodeQuality, &sample::clean()), serde_json::json!([]));
+}
+
+/// What GitLab's security report schema 15.x requires: a report that lacks any of it is dropped.
+#[test]
+fn sast_has_what_the_schema_requires() {
+    let text = |value: &Value| value.as_str().is_some_and(|text| !text.is_empty());
+    let mut double = sample::findings();
+    double.findings.push(double.findings[0].clone());
+    for report in [sample::clean(), sample::findings(), sample::blind(), double] {
+        let document = json_of(Format::GlSast, &report);
+        assert!(document["version"].as_str().unwrap().starts_with("15."));
+        let scan = &document["scan"];
+        for tool in ["analyzer", "scanner"] {
+            for key in ["id", "name", "version"] {
+                assert!(text(&scan[tool][key]), "{tool}.{key}");
+            }
+            assert!(text(&scan[tool]["vendor"]["name"]));
+        }
+        assert_eq!(scan["type"], "sast");
+        for key in ["start_time", "end_time"] {
+            // `^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}$`
+            let shape: String = scan[key]
+                .as_str()
+                .unwrap()
+                .chars()
+                .map(|sign| if sign.is_ascii_digit() { '0' } else { sign })
+                .collect();
+            assert_eq!(shape, "0000-00-00T00:00:00", "{key}");
+        }
+        assert!(["success", "failure"].contains(&scan["status"].as_str().unwrap()));
+        let found = document["vulnerabilities"].as_array().unwrap();
+        assert_eq!(found.len(), report.findings.len());
+        let mut ids = BTreeSet::new();
+        for one in found {
+            assert!(ids.insert(one["id"].as_str().unwrap().to_owned()), "two are one");
+            assert!(one["name"].as_str().unwrap().chars().count() <= 255);
+            let severities = ["Info", "Unknown", "Low", "Medium", "High", "Critical"];
+            assert!(severities.contains(&one["severity"].as_str().unwrap()));
+            let identifiers = one["identifiers"].as_array().unwrap();
+            assert!((1..=20).contains(&identifiers.len()));
+            for identifier in identifiers {
+                assert!(["type", "name", "value"].iter().all(|key| text(&identifier[key])), "{identifier}");
+            }
+            assert!(text(&one["location"]["file"]));
+            assert!(one["location"]["start_line"].as_u64().unwrap() >= 1);
+        }
+    }
+    let blind = json_of(Format::GlSast, &sample::blind());
+    assert_eq!(blind["scan"]["status"], "failure");
+    assert_eq!(blind["scan"]["messages"][0]["level"], "fatal");
+    assert_eq!(json_of(Format::GlSast, &sample::clean())["scan"]["status"], "success");
+}
+
 #[test]
 fn sarif_says_when_nothing_was_watched() {
     let log = json_of(Format::Sarif, &sample::blind());

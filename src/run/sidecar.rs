@@ -207,6 +207,8 @@ fn caller() -> i32 {
             Some((image_above, words_above, _)) if (&image_above, &words_above) == (&image, &words) => {
                 pid = above;
             }
+            // `sudo edamame-guard start` is the shell's call, and one sudo may stand above another.
+            Some(_) if image.file_name().is_some_and(|name| name == "sudo") => pid = above,
             _ => break,
         }
     }
