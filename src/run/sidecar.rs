@@ -381,6 +381,8 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     let is_github = runners::github::is_here(&variable);
     let (job, declarations) = if is_github {
         (runners::github::job(&directory, &home, person(), &variable), Vec::new())
+    } else if runners::gitlab::is_here(&variable) {
+        runners::gitlab::job(&directory, &home, person(), &variable)
     } else {
         runners::local::session(&directory, &home, person())
     };

