@@ -588,7 +588,18 @@ fn all_files_are_written_whole() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
-    assert_eq!(names, ["findings.json", "junit.xml", "report.html", "results.sarif", "summary.md"]);
+    assert_eq!(
+        names,
+        [
+            "codequality.json",
+            "findings.json",
+            "gl-sast-report.json",
+            "junit.xml",
+            "report.html",
+            "results.sarif",
+            "summary.md"
+        ]
+    );
     assert_eq!(
         std::fs::read_to_string(directory.join("summary.md")).unwrap(),
         text_of(Format::Summary, &sample::findings())

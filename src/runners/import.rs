@@ -155,7 +155,7 @@ mod tests {
         assert!(Policy::parse(&imported.policy, "p").is_ok(), "{}", imported.policy);
         assert_eq!(
             imported.policy,
-            "version: 1\nmode: audit\nsteps:\n  \"build/**\":\n    # ci.yml:4 asks for `block`; `mode: audit` reports only\n    network:\n      allow:\n        \
+            "version: 1\nmode: audit\nsteps:\n  \"build/*\":\n    # ci.yml:4 asks for `block`; `mode: audit` reports only\n    network:\n      allow:\n        \
              - \"*.example.net:443\" # ci.yml:4\n        - \"api.example.com:443\" # ci.yml:4\n    run:\n      deny:\n        - \"sudo\" # ci.yml:4\n"
         );
         assert_eq!(imported.warnings.len(), 2, "{:?}", imported.warnings);

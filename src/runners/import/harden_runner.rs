@@ -7,7 +7,7 @@ pub(super) const SOURCE: Source = Source { action: "step-security/harden-runner"
 
 fn read(draft: &mut Draft, job: &str, step: &WorkflowStep, origin: &str) {
     let input = |name: &str| step.with.get(name).map(String::as_str).unwrap_or_default();
-    let block = draft.steps.entry(format!("{job}/**")).or_default();
+    let block = draft.steps.entry(format!("{job}/*")).or_default();
     // It blocks where nothing is said.
     let mode = step.with.get("egress-policy").map_or("block", String::as_str);
     if mode != "audit" {
