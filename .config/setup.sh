@@ -17,6 +17,7 @@ git              git
 iproute2         ip
 util-linux       unshare
 curl             curl
+rsync            rsync
 ca-certificates  /etc/ssl/certs/ca-certificates.crt
 "
 
