@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn names_of_an_ordinary_job_stay_quiet() {
         let names = [
-            "registry.npmjs.org",
+            "registry.packages.example",
             "0123456789abcdef0123456789abcdef.gr7.eu-central-1.eks.amazonaws.com",
             "d111111abcdef8.cloudfront.net",
             "productionresultssa17.blob.core.windows.net",

@@ -72,7 +72,12 @@ fn vulnerability<'a>(
         "type": "edamame_guard_rule", "name": format!("edamame-guard {}", finding.rule), "value": finding.rule.0,
     })];
     identifiers.extend(finding.techniques.iter().map(|technique| {
-        let address = format!("https://attack.mitre.org/techniques/{}/", technique.0.replace('.', "/"));
+        // What is done to agents has a matrix of its own.
+        let address = if technique.0.starts_with("AML.") {
+            format!("https://atlas.mitre.org/techniques/{}", technique.0)
+        } else {
+            format!("https://attack.mitre.org/techniques/{}/", technique.0.replace('.', "/"))
+        };
         json!({"type": "attack_technique", "name": format!("ATT&CK {}", technique.0), "value": technique.0, "url": address})
     }));
     identifiers.extend(finding.references.iter().map(|reference| {
