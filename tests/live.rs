@@ -123,7 +123,7 @@ fn a_policy_is_kept_beside_the_recording_and_judges_its_replay() {
 fn a_program_is_known_by_its_content() {
     live("a_program_is_known_by_its_content", |_| {
         let place = Place::new(
-            "./tool\ncp tool other\n./other\nsleep 0.2\necho '# changed' >> other\n./other\ncp /bin/true t\n./t\n",
+            "./tool\ncp tool other\n./other\nsleep 1\necho '# changed' >> other\n./other\ncp /bin/true t\n./t\n",
         );
         let script = "#!/bin/sh\nexit 0\n";
         place.write("work/tool", script);
