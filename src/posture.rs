@@ -138,6 +138,9 @@ impl Camera {
         }
         found.paths.sort();
         found.paths.dedup();
+        if let Some(end) = &check.skip {
+            found.paths.retain(|path| !path.to_string_lossy().ends_with(end.as_str()));
+        }
         for path in found.paths {
             match self.object(check, &path, &mut state.items) {
                 Err(error) if !is_absent(&error) => {
@@ -387,6 +390,18 @@ mod tests {
         let token = state(&camera, "persisted-credentials", root);
         let check = posture::check("persisted-credentials").unwrap();
         assert!(check.is_weak(&token["w/.git/config"]), "{token:?}");
+    }
+
+    #[test]
+    fn samples_of_hooks_are_no_hooks() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let camera = camera(root);
+        for name in ["pre-push.sample", "pre-push"] {
+            fs::write(root.join("w/.git/hooks").join(name), "#!/bin/sh\n").unwrap();
+        }
+        let found = state(&camera, "git-hooks", root);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["w/.git/hooks/pre-push"]);
     }
 
     #[test]

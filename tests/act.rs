@@ -228,9 +228,10 @@ fn an_honest_job_is_green_without_an_annotation() {
         assert_eq!(ended.output("watching"), Some("true"), "{}", ended.log);
         assert_eq!(ended.output("effective-mode"), Some("audit"));
         assert_eq!(ended.output("lost-events"), Some("0"));
-        let file = |name| ended.output(name).is_some_and(|path| Path::new(path).is_file());
-        assert!(file("sarif-file") && file("junit-file"), "{}", ended.log);
-        assert!(ended.output("report-dir").is_some_and(|path| Path::new(path).join("report.html").is_file()));
+        // The client takes the folder of a green job away, so the names are all there is to see.
+        for (name, file) in [("sarif-file", "results.sarif"), ("junit-file", "junit.xml")] {
+            assert!(ended.output(name).is_some_and(|path| path.ends_with(file)), "{name}: {}", ended.log);
+        }
     });
 }
 
@@ -332,7 +333,7 @@ fn a_policy_of_the_repository_holds_and_one_that_a_step_edits_does_not() {
         let workflow = Workflow::new(
             clients,
             "",
-            "- run: cat ~/.aws/credentials > /dev/null\n- run: echo 'version: 1' > .github/guard.yml",
+            "- run: cat ~/.aws/credentials > /dev/null\n- run: \"echo 'version: 1' > .github/guard.yml\"",
         );
         workflow
             .write(".github/guard.yml", "version: 1\ndefaults:\n  files:\n    deny: [\"read ~/.aws/**\"]\n");

@@ -44,6 +44,8 @@ struct Entry {
     weak: Option<String>,
     #[serde(default)]
     weak_text: Option<String>,
+    #[serde(default)]
+    skip: Option<String>,
     #[serde(default, rename = "static")]
     is_static: bool,
     remedy: String,
@@ -68,6 +70,8 @@ pub struct Check {
     pub paths: Vec<String>,
     /// The files may hold secrets: digests are keyed anew in each run.
     pub private: bool,
+    /// How names of files end that nothing ever runs or reads.
+    pub skip: Option<String>,
     /// Only weak or not: another check tells of changes to the same files.
     pub is_static: bool,
     pub remedy: String,
@@ -116,6 +120,7 @@ static CHECKS: LazyLock<Vec<Check>> = LazyLock::new(|| {
             read: entry.read,
             paths: entry.paths,
             private: entry.private,
+            skip: entry.skip,
             is_static: entry.is_static,
             remedy: entry.remedy,
             weak: pattern(entry.weak),
