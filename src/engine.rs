@@ -55,6 +55,9 @@ pub struct Start {
     pub time: Timestamp,
     /// The guard's own process: what it forks is the job.
     pub guard: ProcessKey,
+    /// The guard's own program, as an object: another of its recorders is no attacker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<File>,
     /// `--fail-on` as given, so that a replay weighs alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail_on: Option<String>,
@@ -1080,6 +1083,15 @@ impl Engine {
         for hit in plain.into_iter().chain(better) {
             self.drawing.mark(hit.process);
             let Some(process) = self.lineage.get(hit.process) else { continue };
+            // Another recorder of ours proves its hooks by acts of its own; what it starts is judged as ever.
+            let own = self.start.as_ref().and_then(|start| start.program.as_ref());
+            let launched = process.launch.as_deref().map(|launch| &launch.executable);
+            if let (Kind::Attack, Some(own), Some(launched)) = (hit.kind, own, launched)
+                && own.inode != 0
+                && (own.inode, own.changed) == (launched.inode, launched.changed)
+            {
+                continue;
+            }
             // A runner's own work is its host's business, but for what attacks the host itself.
             if process.step == StepKey::runner() && !OF_THE_RUNNER.contains(&hit.rule.id.0) {
                 continue;

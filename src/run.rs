@@ -388,6 +388,7 @@ fn run(run: &Run) -> Result<u8, Error> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         time: now(),
         guard: sensor.guard(),
+        program: runners::own_program(),
         fail_on: run.judging.fail_on.map(|fail_on| fail_on.as_str().to_owned()),
         job,
         sight: sensor.sight().clone(),

@@ -50,6 +50,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             version: "0".into(),
             time: Timestamp(START),
             guard: key(100),
+            program: None,
             fail_on: None,
             job: Job {
                 provider: Provider::Local,

@@ -10,6 +10,10 @@
 //!
 //! ## What to do
 //! Read the change of the policy with the same care as a change of the workflow.
+//!
+//! ## Known limits
+//! A change is told, whatever it is; whether it is wise is for people to say. A pull request can take the guard's step away
+//! altogether: a required workflow can't be.
 
 use super::{Detection, nothing};
 use crate::finding::{Confidence, RuleId, Severity, Technique};

@@ -513,6 +513,7 @@ fn unknown_start() -> Start {
         version: String::new(),
         time: Timestamp::default(),
         guard: ProcessKey::HOST,
+        program: None,
         fail_on: None,
         job: Job {
             provider: crate::job::Provider::Local,

@@ -441,6 +441,7 @@ fn not_watched(found: &str, on_unsupported: UnsupportedArgument, workspace: &Pat
             version: env!("CARGO_PKG_VERSION").to_owned(),
             time,
             guard: ProcessKey { pid: std::process::id(), start: 0 },
+            program: None,
             fail_on: None,
             job,
             sight,

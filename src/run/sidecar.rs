@@ -425,6 +425,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         time: about.since,
         guard: sensor.guard(),
+        program: runners::own_program(),
         fail_on,
         job,
         sight: sensor.sight().clone(),

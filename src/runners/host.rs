@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::catalogue::{self, Catalogue};
-use crate::event::{Fact, File};
+use crate::event::{Fact, File, Timestamp};
 use crate::job::Job;
 use crate::sockets;
 
@@ -26,6 +26,18 @@ pub fn facts(job: &Job) -> Vec<Fact> {
     facts.extend(credentials(&facts, job));
     facts.extend(sockets::inventory());
     facts
+}
+
+/// This very program as an object, so that another of its recorders is known in the record.
+pub fn own_program() -> Option<File> {
+    let metadata = fs::metadata("/proc/self/exe").ok()?;
+    let path = fs::read_link("/proc/self/exe").ok()?;
+    let nanoseconds = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
+    Some(File {
+        inode: metadata.ino(),
+        changed: u64::try_from(nanoseconds).ok().map(Timestamp),
+        ..File::at(path.to_string_lossy())
+    })
 }
 
 fn homes() -> impl Iterator<Item = (u32, String)> {
