@@ -315,7 +315,7 @@ fn report_dir_gets_every_file_and_takes_no_link() {
         .map(|entry| entry.expect("a file").file_name().into_string().expect("plain"))
         .collect();
     files.sort();
-    assert_eq!(files, ["findings.json", "junit.xml", "results.sarif", "summary.md"]);
+    assert_eq!(files, ["findings.json", "junit.xml", "report.html", "results.sarif", "summary.md"]);
     // Again, over what is there.
     assert_eq!(call(here, &["replay", ".", "--report-dir", "deep/report"]).status, Some(86));
 

@@ -69,8 +69,10 @@ pub fn render(report: &Report, style: Style, report_dir: Option<&str>) -> String
         page.notice(notice);
     }
     if let Some(directory) = report_dir {
-        let files: Vec<&str> = Format::ALL.iter().map(|format| format.file_name()).collect();
-        page.row("reports", &format!("{}: {}", text::short(directory, 1000), files.join(", ")));
+        // One line: the folder is what is asked for, and the page is what a person opens.
+        let rest = Format::ALL.len() - 1;
+        let page_name = Format::Html.file_name();
+        page.row("reports", &format!("{}: {page_name} and {rest} more", text::short(directory, 1000)));
     }
     page.finish()
 }
