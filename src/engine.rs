@@ -1085,11 +1085,18 @@ impl Engine {
             let Some(process) = self.lineage.get(hit.process) else { continue };
             // Another recorder of ours proves its hooks by acts of its own; what it starts is judged as ever.
             let own = self.start.as_ref().and_then(|start| start.program.as_ref());
-            let launched = process.launch.as_deref().map(|launch| &launch.executable);
-            if let (Kind::Attack, Some(own), Some(launched)) = (hit.kind, own, launched)
-                && own.inode != 0
-                && (own.inode, own.changed) == (launched.inode, launched.changed)
-            {
+            let is_own = |process: &Process| {
+                let launched = process.launch.as_deref().map(|launch| &launch.executable);
+                own.zip(launched).is_some_and(|(own, launched)| {
+                    own.inode != 0 && (own.inode, own.changed) == (launched.inode, launched.changed)
+                })
+            };
+            // Its canary in memory has no path; nothing else that our program starts has this name.
+            let is_canary = |process: &Process| {
+                process.name.starts_with("memfd:edamame-guard-canary")
+                    && self.lineage.ancestors(process.key).take(2).any(is_own)
+            };
+            if hit.kind == Kind::Attack && (is_own(process) || is_canary(process)) {
                 continue;
             }
             // A runner's own work is its host's business, but for what attacks the host itself.
