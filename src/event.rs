@@ -506,6 +506,8 @@ pub enum Fact {
         /// How it was read: `api`, `commit`, `tree`.
         origin: String,
     },
+    /// Something is wrong with a coding agent's own record of its tool calls.
+    AgentRecord { agent: String, file: String, problem: String, time: Timestamp },
     /// A socket that was there before the job's first step.
     Socket(Socket),
     /// Something that the recorder found out, while it watched, that it could not see.

@@ -25,7 +25,7 @@ use crate::engine::{End, Engine, Input, Settings, Start};
 use crate::event::{Fact, Timestamp};
 use crate::evidence::{self, BadRecord, Writer};
 use crate::finding::{FailOn, Report};
-use crate::job::Job;
+use crate::job::{Job, StepKey};
 use crate::lookup::Lookup;
 use crate::policy::{self, Mode, Policy, PolicyError};
 use crate::posture::Camera;
@@ -34,6 +34,7 @@ use crate::reports::{Directory, terminal};
 use crate::runners;
 use crate::sensors::ebpf::Options;
 use crate::sensors::{self, Chosen, Kind, OnUnsupported, Sensor, Unavailable};
+use crate::transcripts::Transcripts;
 use sidecar::Wanted;
 
 /// The default report directory of `run`.
@@ -162,7 +163,8 @@ pub(crate) fn print(text: &str) {
 }
 
 pub(crate) fn sensor_options() -> Options {
-    Options { environment: ENVIRONMENT.iter().map(|name| (*name).to_owned()).collect(), ..Options::default() }
+    let names = ENVIRONMENT.iter().copied().chain(crate::agents::marks());
+    Options { environment: names.map(ToOwned::to_owned).collect(), ..Options::default() }
 }
 
 // --- policy -----------------------------------------------------------------------------------
@@ -296,6 +298,7 @@ fn require_clients(policy: &Policy) -> Result<(), Error> {
 struct Tape {
     redactor: Redactor,
     lookup: Lookup,
+    transcripts: Transcripts,
     writer: Writer<BufWriter<File>>,
     engine: Engine,
     /// The first failure to write; a record with a hole is worth nothing, so the run ends with 125.
@@ -305,9 +308,19 @@ struct Tape {
 impl Tape {
     fn take(&mut self, input: Input) {
         for fact in self.lookup.before(&input) {
-            self.put(Input::Fact(fact));
+            let fact = Input::Fact(fact);
+            self.transcripts.note(&fact);
+            self.put(fact);
         }
+        self.transcripts.note(&input);
         self.put(input);
+    }
+
+    /// Takes in what coding agents have written about themselves.
+    fn read_transcripts(&mut self) {
+        for input in self.transcripts.tick(now()) {
+            self.take(input);
+        }
     }
 
     fn put(&mut self, mut input: Input) {
@@ -372,15 +385,16 @@ fn run(run: &Run) -> Result<u8, Error> {
     let file =
         tempfile::tempfile().map_err(|source| Error::Host { what: "the record".to_owned(), source })?;
     let settings = Settings { fail_on: run.judging.fail_on };
+    let facts = runners::facts(&job);
     let mut tape = Tape {
         redactor,
         lookup: Lookup::default(),
+        transcripts: transcripts(&facts, &job),
         writer: Writer::new(BufWriter::with_capacity(1 << 16, file)),
         engine: Engine::new(policy, settings),
         failure: None,
     };
 
-    let facts = runners::facts(&job);
     let mut camera = camera(&facts, &job);
     let mut sensor = choose(run.watching)?;
     tape.take(Input::Start(Start {
@@ -410,6 +424,9 @@ fn run(run: &Run) -> Result<u8, Error> {
     }
     for text in sensor.gaps() {
         tape.take(Input::Fact(Fact::Gap { text }));
+    }
+    for input in tape.transcripts.end(now()) {
+        tape.take(input);
     }
     for fact in camera.end() {
         tape.take(Input::Fact(fact));
@@ -466,6 +483,16 @@ pub(crate) fn start_sensor(watching: Watching) -> Result<Chosen, Error> {
     Ok(sensors::choose(kind, on_unsupported, &options)?)
 }
 
+/// What follows the records of coding agents below the homes of this host.
+pub(crate) fn transcripts(facts: &[Fact], job: &Job) -> Transcripts {
+    let homes = facts.iter().filter_map(|fact| match fact {
+        Fact::Home { path, .. } => Some(PathBuf::from(path)),
+        _ => None,
+    });
+    let step = job.steps.first().map_or_else(StepKey::local, |step| step.key.clone());
+    Transcripts::new(homes.chain([PathBuf::from(&job.home)]), PathBuf::from(&job.workspace), now(), step)
+}
+
 /// What takes the snapshots of this host for this job.
 pub(crate) fn camera(facts: &[Fact], job: &Job) -> Camera {
     let homes: Vec<String> = facts
@@ -511,6 +538,7 @@ async fn watch(command: &[OsString], sensor: &mut dyn Sensor, tape: &mut Tape) -
                 for event in sensor.drain(false) {
                     tape.take(Input::Event(event));
                 }
+                tape.read_transcripts();
                 bury_orphans(child.id());
             }
             // We stay to write the reports. A terminal sends Ctrl-C to the command as well, which must

@@ -7,4 +7,7 @@ pub(super) const AGENT: Agent = Agent {
     title: "aider",
     programs: &["/**/bin/aider", "/**/site-packages/aider/__main__.py"],
     modules: &["aider", "aider.main"],
+    hosts: &[],
+    marks: super::Marks::NONE,
+    record: None,
 };

@@ -7,4 +7,7 @@ pub(super) const AGENT: Agent = Agent {
     title: "Cline",
     programs: &["/**/node_modules/cline/bin/{,.}cline", "/**/@cline/cli-*/bin/cline"],
     modules: &[],
+    hosts: &["api.cline.bot"],
+    marks: super::Marks::NONE,
+    record: None,
 };

@@ -10,4 +10,7 @@ pub(super) const AGENT: Agent = Agent {
         "/**/.local/share/cursor-agent/versions/*/index.js",
     ],
     modules: &[],
+    hosts: &["*.cursor.sh", "cursor.com", "*.cursor.com"],
+    marks: super::Marks::NONE,
+    record: None,
 };

@@ -11,4 +11,7 @@ pub(super) const AGENT: Agent = Agent {
         "/**/.opencode/bin/opencode",
     ],
     modules: &[],
+    hosts: &["opencode.ai", "api.opencode.ai", "models.dev", "registry.npmjs.org"],
+    marks: super::Marks::NONE,
+    record: None,
 };
