@@ -525,7 +525,7 @@ impl Engine {
     fn watch(&mut self, sequence: u64, event: &Event, start: &Start) {
         let nearest = self.lineage.get(event.actor).and_then(|process| process.command.as_deref());
         let explanation = Explanation::Undeclared { nearest: nearest.map(ToOwned::to_owned) };
-        self.act(sequence, event, &Effect::Other, &explanation, &Ruling::Unrestricted, start);
+        self.act(sequence, event, &Effect::Other, &[], &explanation, &Ruling::Unrestricted, start);
     }
 
     /// Keeps what a later act may be counted or joined with: what the rules want remembered, and secrets taken.
@@ -1062,6 +1062,11 @@ impl Engine {
         ruling: &Ruling,
         start: &Start,
     ) -> bool {
+        // The comparison borrows all else.
+        if self.lineage.get(event.actor).is_none() {
+            return false;
+        }
+        let mut work = std::mem::take(&mut self.work);
         let Some(process) = self.lineage.get(event.actor) else { return false };
         let act = Act {
             sequence,
@@ -1094,7 +1099,8 @@ impl Engine {
         }
         let is_ordinary = matches!(effect, Effect::Write { path, store: None }
             if divergence::is_ordinary_place(path, &self.context(start)));
-        let is_kept = self.work.did(&act, names, ruling, is_ordinary);
+        let is_kept = work.did(&act, names, ruling, is_ordinary);
+        self.work = work;
         let is_found = !hits.is_empty();
         let declared = match ruling {
             _ if !is_found => None,

@@ -196,6 +196,7 @@ pub fn is_launcher(name: &str) -> bool {
             | "unshare"
             | "nsenter"
             | "runuser"
+            | "setpriv"
             | "su"
             | "doas"
             | "flock"

@@ -205,7 +205,8 @@ impl Transcripts {
         for agent in self.at_work.iter().filter_map(|id| agents::by_id(id)) {
             for place in agent.record.iter().flat_map(|record| record.places) {
                 let (is_home, glob) = place.below();
-                let roots = if is_home { self.homes.as_slice() } else { std::slice::from_ref(&self.workspace) };
+                let roots =
+                    if is_home { self.homes.as_slice() } else { std::slice::from_ref(&self.workspace) };
                 for root in roots {
                     found_at(root, glob, &mut left, &mut found);
                 }
@@ -552,7 +553,8 @@ mod tests {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, line("c1")).unwrap();
         let homes = std::iter::once(home.path().to_owned());
-        let mut transcripts = Transcripts::new(homes, PathBuf::from("/nowhere"), Timestamp(1), StepKey::local());
+        let mut transcripts =
+            Transcripts::new(homes, PathBuf::from("/nowhere"), Timestamp(1), StepKey::local());
         let process = ProcessKey { pid: 1, start: 1 };
         transcripts.note(&Input::Fact(Fact::Agent { process, agent: "claude-code".into() }));
         (home, path, transcripts)
@@ -627,7 +629,8 @@ mod tests {
         let folder = path.parent().unwrap();
         std::os::unix::fs::symlink(folder, folder.join("again")).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.join("x.jsonl")).unwrap();
-        let mut transcripts = Transcripts::new(homes(), PathBuf::from("/nowhere"), Timestamp(1), StepKey::local());
+        let mut transcripts =
+            Transcripts::new(homes(), PathBuf::from("/nowhere"), Timestamp(1), StepKey::local());
         let process = ProcessKey { pid: 1, start: 1 };
         transcripts.note(&Input::Fact(Fact::Agent { process, agent: "claude-code".into() }));
         assert_eq!(calls(&transcripts.end(Timestamp(2))), ["c1"]);

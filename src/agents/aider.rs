@@ -8,6 +8,7 @@ pub(super) const AGENT: Agent = Agent {
     programs: &["/**/bin/aider", "/**/site-packages/aider/__main__.py"],
     modules: &["aider", "aider.main"],
     hosts: &[],
+    keeps: &[],
     marks: super::Marks::NONE,
     record: None,
 };

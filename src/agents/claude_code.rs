@@ -20,6 +20,7 @@ pub(super) const AGENT: Agent = Agent {
     ],
     modules: &[],
     hosts: &["api.anthropic.com", "claude.ai", "platform.claude.com", "statsig.anthropic.com"],
+    keeps: &["~/.claude/plugins/**"],
     marks: Marks { session: &["CLAUDE_CODE_SESSION_ID"], call: &[] },
     record: Some(&Record {
         places: &[Place { files: "~/.claude/projects/**/*.jsonl", form: Form::Lines }],
@@ -154,7 +155,10 @@ mod tests {
     fn reads_a_call_and_how_it_ended() {
         let call = r#"{"type":"assistant","message":{"content":[{"type":"text","text":"x"},{"type":"tool_use","id":"toolu_1","name":"Bash","input":{"command":"make build","description":"y"}}]},"timestamp":"2026-11-22T19:24:19.678Z"}"#;
         let [Entry::Call(call)] = &read(call)[..] else { panic!("{:?}", read(call)) };
-        assert_eq!((call.call.as_str(), &call.commands[..]), ("toolu_1", ["make build".to_owned()].as_slice()));
+        assert_eq!(
+            (call.call.as_str(), &call.commands[..]),
+            ("toolu_1", ["make build".to_owned()].as_slice())
+        );
         assert!(call.time.rfc3339().starts_with("2026-11-22T19:24:19.678"), "{}", call.time.rfc3339());
         let result = r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"toolu_1","content":"no"}]},"permissionDecision":{"decision":"reject"}}"#;
         let [Entry::Result(result)] = &read(result)[..] else { panic!("{:?}", read(result)) };

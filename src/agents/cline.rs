@@ -8,6 +8,7 @@ pub(super) const AGENT: Agent = Agent {
     programs: &["/**/node_modules/cline/bin/{,.}cline", "/**/@cline/cli-*/bin/cline"],
     modules: &[],
     hosts: &["api.cline.bot"],
+    keeps: &[],
     marks: super::Marks::NONE,
     record: None,
 };

@@ -11,6 +11,7 @@ pub(super) const AGENT: Agent = Agent {
     ],
     modules: &[],
     hosts: &["*.cursor.sh", "cursor.com", "*.cursor.com"],
+    keeps: &[],
     marks: super::Marks::NONE,
     record: None,
 };

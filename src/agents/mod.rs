@@ -38,6 +38,8 @@ pub struct Agent {
     pub modules: &'static [&'static str],
     /// Its own services, by name; `*.x.example` for all below. What the agent's own process asks of them is its work.
     pub hosts: &'static [&'static str],
+    /// What its own process keeps in a home on its own account, beside its record: globs such as `~/.claude/plugins/**`.
+    pub keeps: &'static [&'static str],
     /// What it writes into the environment of what it starts.
     pub marks: Marks,
     /// How its record is read; `None` where nothing of ours can.
@@ -45,10 +47,18 @@ pub struct Agent {
 }
 
 impl Agent {
+    /// Whether a path is among what the agent itself keeps, in whatever home.
+    pub fn is_kept(&self, path: &str) -> bool {
+        let (set, owners) = &*KEPT;
+        set.matches(path).iter().any(|index| owners[*index] == self.id)
+    }
+
     /// Whether a name is one of the agent's own services.
     pub fn is_own_host(&self, name: &str) -> bool {
         self.hosts.iter().any(|host| match host.strip_prefix("*.") {
-            Some(domain) => name.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+            Some(domain) => {
+                name.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
             None => *host == name,
         })
     }
@@ -208,6 +218,23 @@ static PLACES: LazyLock<(GlobSet, Vec<(&'static Agent, &'static Place)>)> = Lazy
             let glob = GlobBuilder::new(&glob).literal_separator(false).build();
             set.add(glob.unwrap_or_else(|error| panic!("{}: {error}", agent.id)));
             owners.push((*agent, place));
+        }
+    }
+    (set.build().unwrap_or_else(|error| panic!("{error}")), owners)
+});
+
+/// What agents keep: each glob with its agent.
+static KEPT: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| {
+    let mut set = GlobSetBuilder::new();
+    let mut owners = Vec::new();
+    for agent in ALL {
+        for glob in agent.keeps {
+            let below =
+                glob.strip_prefix("~/").unwrap_or_else(|| panic!("`{glob}` does not begin with `~/`"));
+            set.add(
+                Glob::new(&format!("/**/{below}")).unwrap_or_else(|error| panic!("{}: {error}", agent.id)),
+            );
+            owners.push(agent.id);
         }
     }
     (set.build().unwrap_or_else(|error| panic!("{error}")), owners)

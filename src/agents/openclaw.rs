@@ -8,6 +8,7 @@ pub(super) const AGENT: Agent = Agent {
     programs: &["/**/node_modules/openclaw/openclaw.mjs", "/**/node_modules/openclaw/dist/{index,entry}.*js"],
     modules: &[],
     hosts: &[],
+    keeps: &[],
     marks: super::Marks::NONE,
     record: None,
 };

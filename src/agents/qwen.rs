@@ -12,6 +12,7 @@ pub(super) const AGENT: Agent = Agent {
     ],
     modules: &[],
     hosts: &["chat.qwen.ai", "dashscope.aliyuncs.com"],
+    keeps: &[],
     marks: super::Marks::NONE,
     record: None,
 };

@@ -13,8 +13,9 @@
 //! Look at what ran while the record was cut: the recording of this run has it.
 //!
 //! ## Known limits
-//! Only Claude Code's record is read so far. With an option that keeps the agent from writing a record,
-//! every command it runs is told here.
+//! Only Claude Code's record is read so far. An agent that is told to keep no record has lost none: that is a line among what could not be
+//! seen. The agent's own program may cut or remove its record; that is such a line too, and told if a tool call asked for it by name.
+//! A polled sensor sees no hands, so what it notices of a record is a note.
 
 use super::{Detection, nothing};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
@@ -36,7 +37,7 @@ mod tests {
     use crate::trace::{expect, findings};
 
     const AGENT: &str = "2 agent claude-code
-         1 > 2 launch /n/@anthropic-ai/claude-code/bin/claude.exe claude -p x
+         1 > 2 launch /n/@anthropic-ai/claude-code/bin/claude claude -p x
          2 > 7 launch /usr/bin/git git status";
 
     #[test]
@@ -44,6 +45,11 @@ mod tests {
         expect("claude -p x\n", AGENT, &[]);
         let trace = format!(
             "{AGENT}\n2 > 3 launch /usr/bin/bash bash -c source s && eval 'make_x' </dev/null && pwd -P >| /tmp/x"
+        );
+        // Who keeps no record has lost none.
+        expect("claude -p x\n", &trace, &[]);
+        let trace = format!(
+            "{trace}\n2 call c0 ls\n2 > 5 launch /usr/bin/bash bash -c source s && eval 'ls' </dev/null && pwd -P >| /tmp/x"
         );
         expect("claude -p x\n", &trace, &["!agent-record-lost divergence high make x"]);
     }

@@ -38,7 +38,7 @@ mod tests {
     use crate::trace::{expect, report};
 
     const AGENT: &str = "2 agent claude-code
-         1 > 2 launch /n/@anthropic-ai/claude-code/bin/claude.exe claude -p x
+         1 > 2 launch /n/@anthropic-ai/claude-code/bin/claude claude -p x
          2 call c1 make build
          2 > 3 launch /usr/bin/bash bash -c source s && eval 'make_build' </dev/null && pwd -P >| /tmp/x
          3 > 4 launch /usr/bin/make make build
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(finding.tool_call.as_deref(), Some("c1"));
         assert_eq!(
             finding.title,
-            "Claude Code ran `make build` (call c1); below it, sh read ~/.aws/credentials and curl connected to \
+            "Claude Code ran `make build` (call c1); below it, dash read ~/.aws/credentials and curl connected to \
              203.0.113.7:443, which no tool call mentions"
         );
         assert!(report.findings.iter().all(|finding| finding.tool_call.as_deref() == Some("c1")));
@@ -69,7 +69,7 @@ mod tests {
         );
         expect("claude -p x\n", &format!("{AGENT}\n5 create ~/work/out\n6 connect 127.0.0.1:80"), &[]);
         let fetch = "2 agent claude-code
-             1 > 2 launch /n/@anthropic-ai/claude-code/bin/claude.exe claude -p x
+             1 > 2 launch /n/@anthropic-ai/claude-code/bin/claude claude -p x
              2 call c1 curl https://api.example/v1
              answer api.example 203.0.113.7
              2 > 3 launch /usr/bin/bash bash -c source s && eval 'curl_https://api.example/v1' </dev/null && pwd -P >| /tmp/x
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn detached_work_stays_with_the_call_that_started_it() {
         let trace = "2 agent claude-code
-             1 > 2 launch /n/@anthropic-ai/claude-code/bin/claude.exe claude -p x
+             1 > 2 launch /n/@anthropic-ai/claude-code/bin/claude claude -p x
              2 call c1 setsid sh tools/watch.sh
              2 > 3 launch /usr/bin/bash bash -c source s && eval 'setsid_sh_tools/watch.sh' </dev/null && pwd -P >| /tmp/x
              3 > 4 launch /usr/bin/setsid setsid sh tools/watch.sh

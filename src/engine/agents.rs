@@ -9,13 +9,12 @@ mod join;
 mod tampering;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
 
 use super::{Engine, GroupKey, Start};
 use crate::agents::{self, Agent};
 use crate::detections::{self, Hit};
 use crate::divergence::{self, Act, Context, Effect, Explanation};
-use crate::event::{Activity, Launch, ProcessKey, Timestamp};
+use crate::event::{Launch, ProcessKey, Timestamp};
 use crate::finding::{Confidence, Kind, Severity};
 use crate::intent::{AgentSession, StepIntent, ToolCall, ToolResult, basename, is_launcher, is_shell};
 use crate::lineage::{Lineage, Process, Standing};
@@ -206,7 +205,13 @@ impl Work {
     }
 
     /// Notes an effect below an agent.
-    pub(super) fn did(&mut self, act: &Act<'_>, names: &[String], ruling: &Ruling, is_ordinary: bool) -> bool {
+    pub(super) fn did(
+        &mut self,
+        act: &Act<'_>,
+        names: &[String],
+        ruling: &Ruling,
+        is_ordinary: bool,
+    ) -> bool {
         self.touched(act);
         if act.process.agent.is_none() {
             return false;
@@ -217,7 +222,9 @@ impl Work {
             None => return false,
         };
         match (act.effect, doer) {
-            (Effect::Launch { .. } | Effect::Other, _) | (Effect::Write { .. }, Doer::Agent(_)) => return false,
+            (Effect::Launch { .. } | Effect::Other, _) | (Effect::Write { .. }, Doer::Agent(_)) => {
+                return false;
+            }
             (Effect::Write { .. }, _) if is_ordinary => return false,
             _ => {}
         }
@@ -638,11 +645,7 @@ impl Engine {
             kind: if is_theft { Kind::Attack } else { Kind::Divergence },
             severity: Severity::High,
             confidence,
-            title: format!(
-                "{}: {}, {why}",
-                declared.ran(errand, &self.lineage),
-                told(&all, &start.job.home)
-            ),
+            title: format!("{}: {}, {why}", declared.ran(errand, &self.lineage), told(&all, &start.job.home)),
             process: first.process.key,
             object: object(&first.effect).to_owned(),
             evidence,

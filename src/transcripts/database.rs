@@ -58,7 +58,7 @@ pub(super) fn rows(
         return Err(Failure::Unreadable);
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(&copy, flags)?;
+    let mut connection = Connection::open_with_flags(&copy, flags)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     let mut left = STEPS / BETWEEN.unsigned_abs() as u64;

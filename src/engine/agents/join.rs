@@ -83,9 +83,10 @@ impl Work {
                 continue;
             }
             let texts = errand.commands.iter().chain(&errand.texts);
-            let exact = texts.clone().rev().find_map(|text| {
-                self.fitting(errand, by_text.get(&(errand.agent.id, plain(text)))?, &taken)
-            });
+            let exact = texts
+                .clone()
+                .rev()
+                .find_map(|text| self.fitting(errand, by_text.get(&(errand.agent.id, plain(text)))?, &taken));
             let exact = exact.or_else(|| {
                 // A text with a secret in it was changed on both sides, not always alike.
                 let alike: Vec<(usize, usize)> = self.parts(errand, |recorded| {

@@ -63,7 +63,12 @@ impl Work {
     pub(super) fn touched(&mut self, act: &Act<'_>) {
         let Effect::Write { path, .. } = act.effect else { return };
         let Some((agent, _)) = agents::record_at(path) else { return };
-        let is_own = act.process.is_agent && act.process.agent.as_deref() == Some(agent.id);
+        let is_removal = matches!(act.activity, Activity::Delete { .. } | Activity::Rename { .. });
+        let is_agents = act.process.agent.as_deref() == Some(agent.id);
+        let errand = act.process.errand.and_then(|errand| self.errands.get(&errand));
+        // A helper that runs no command of a call may keep the record for the agent.
+        let is_helper = errand.is_some_and(|errand| errand.commands.is_empty()) && !is_removal;
+        let is_own = is_agents && (act.process.is_agent || is_helper);
         // Who may read it is not what it says.
         let is_label = matches!(act.activity, Activity::Chmod { .. } | Activity::Chown { .. });
         let is_known = || self.touches.iter().any(|touch| touch.is_own && touch.path == *path);
@@ -77,7 +82,7 @@ impl Work {
             agent: agent.id,
             path: path.clone(),
             is_own,
-            is_removal: matches!(act.activity, Activity::Delete { .. } | Activity::Rename { .. }),
+            is_removal,
             is_at_work: self.is_at_work(agent.id),
         });
     }
@@ -94,7 +99,11 @@ impl Work {
         Some(Told {
             sequence: 0,
             time: errand.time,
-            hit: hit(errand.process, format!("{title} ran `{text}`, which its own record does not hold"), text),
+            hit: hit(
+                errand.process,
+                format!("{title} ran `{text}`, which its own record does not hold"),
+                text,
+            ),
             declared: None,
             acts: Vec::new(),
         })
@@ -129,7 +138,8 @@ impl Engine {
             let name = self.lineage.get(touch.process).map(|process| process.name.to_string());
             let name = name.unwrap_or_else(|| "a process".to_owned());
             let verb = if touch.is_removal { "took away" } else { "wrote to" };
-            let shown = touch.path.strip_prefix(home).filter(|rest| !home.is_empty() && rest.starts_with('/'));
+            let shown =
+                touch.path.strip_prefix(home).filter(|rest| !home.is_empty() && rest.starts_with('/'));
             let shown = shown.map_or_else(|| touch.path.clone(), |rest| format!("~{rest}"));
             let story = format!(
                 "{name} {verb} {shown}, {title}'s own record of its tool calls, while it was at work; what the record says is not believed"
@@ -147,8 +157,7 @@ impl Engine {
 
     /// What is wrong with agents' records, where nobody was seen to do it.
     pub(in crate::engine) fn lost_records(&self) -> Vec<Finding> {
-        let is_watched =
-            self.start.as_ref().is_none_or(|start| start.sight.file == Reach::Full);
+        let is_watched = self.start.as_ref().is_none_or(|start| start.sight.file == Reach::Full);
         self.work
             .problems
             .iter()
@@ -189,7 +198,11 @@ impl Engine {
             .collect();
         titles
             .into_iter()
-            .map(|title| format!("{title} itself took a record away or cut it, so the rest of that record is not known"))
+            .map(|title| {
+                format!(
+                    "{title} itself took a record away or cut it, so the rest of that record is not known"
+                )
+            })
             .collect()
     }
 }
