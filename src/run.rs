@@ -123,7 +123,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
     match cli.command {
         Command::Run(run) => self::run(&run),
         Command::Start(start) => {
-            refuse(start.mode, start.watching.sensor)?;
+            refuse(start.mode, start.watching)?;
             sidecar::start(&Wanted {
                 watching: start.watching,
                 policy: start.judging.policy,
@@ -205,6 +205,19 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a recording that can be read twice, as judging it needs: what comes through a pipe is kept in a
+/// file without a name first.
+pub(crate) fn open_recording(path: &Path) -> Result<File, Error> {
+    let failed = |source| Error::Recording { path: path.to_owned(), source };
+    let mut file = open_file(path).map_err(failed)?;
+    if file.stream_position().is_ok() {
+        return Ok(file);
+    }
+    let mut kept = tempfile::tempfile().map_err(failed)?;
+    io::copy(&mut file, &mut kept).and_then(|_| kept.rewind()).map_err(failed)?;
+    Ok(kept)
+}
+
 /// The whole text of a policy, of at most [`policy::LARGEST`] bytes.
 pub(crate) fn read_policy(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::PolicyFile { path: path.to_owned(), source };
@@ -257,7 +270,7 @@ fn learn(recordings: &[PathBuf]) -> Result<u8, Error> {
         .iter()
         .map(|path| {
             let path = recording(path);
-            let file = open_file(&path).map_err(|source| Error::Recording { path: path.clone(), source })?;
+            let file = open_recording(&path)?;
             judge(BufReader::new(file), Policy::absent(), None)
                 .map_err(|source| Error::Evidence { path, source })
         })
@@ -342,16 +355,20 @@ fn record_failed(error: &io::Error) -> io::Error {
 }
 
 /// What is asked for and not there yet is refused, never replaced in silence.
-fn refuse(mode: Option<ModeArgument>, sensor: SensorArgument) -> Result<(), Error> {
-    if sensor == SensorArgument::Seccomp {
+fn refuse(mode: Option<ModeArgument>, watching: Watching) -> Result<(), Error> {
+    if watching.sensor == SensorArgument::Seccomp {
         let text = "the sensor `seccomp` is not available yet: use `--sensor ebpf`, or `--sensor procfs` where there are no rights";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    if watching.sensor == SensorArgument::Procfs && watching.ring_size.is_some() {
+        let text = "`--ring-size` is for the kernel's recorder; the sensor `procfs` has no ring: leave one of them out";
         return Err(Error::Usage(text.to_owned()));
     }
     if mode == Some(ModeArgument::Block) { Err(Error::Block) } else { Ok(()) }
 }
 
 fn run(run: &Run) -> Result<u8, Error> {
-    refuse(run.mode, run.watching.sensor)?;
+    refuse(run.mode, run.watching)?;
     let directory = std::env::current_dir()
         .map_err(|source| Error::Host { what: "the working folder".to_owned(), source })?;
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
@@ -470,7 +487,7 @@ pub(crate) fn start_sensor(watching: Watching) -> Result<Chosen, Error> {
         SensorArgument::Auto => Kind::Auto,
         SensorArgument::Ebpf => Kind::Ebpf,
         SensorArgument::Procfs => Kind::Procfs,
-        SensorArgument::Seccomp => return Err(refuse(None, watching.sensor).err().unwrap_or(Error::Block)),
+        SensorArgument::Seccomp => return Err(refuse(None, watching).err().unwrap_or(Error::Block)),
     };
     // Where blocking is asked for the default is to fail; such a run is refused before this.
     let on_unsupported = match watching.on_unsupported {
@@ -661,7 +678,7 @@ fn replay(replay: &Replay) -> Result<u8, Error> {
             _ => Policy::absent(),
         },
     };
-    let file = open_file(&path).map_err(|source| Error::Recording { path: path.clone(), source })?;
+    let file = open_recording(&path)?;
     let report = judge(BufReader::new(file), policy, replay.judging.fail_on)
         .map_err(|source| Error::Evidence { path: path.clone(), source })?;
     if let Some(directory) = &replay.judging.report_dir {
@@ -689,10 +706,6 @@ pub fn judge_what_is_left(
 ///
 /// Whether the recording can be trusted is asked when it is read as a whole.
 fn prepare(engine: &mut Engine, recording: &mut (impl io::BufRead + io::Seek)) {
-    // What comes through a pipe can be read once only; it has such a file at its beginning or not at all.
-    if recording.rewind().is_err() {
-        return;
-    }
     for input in evidence::late(recording) {
         engine.prepare(&input);
     }
