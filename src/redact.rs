@@ -84,6 +84,21 @@ impl Redactor {
 
     /// The text without its secrets.
     pub fn text(&self, text: &mut String) {
+        self.without(text, true);
+    }
+
+    /// A committed YAML file without the secrets that the job holds and those of known formats. What it says under a
+    /// secret's name is left: `persist-credentials: false`, `id-token: write`.
+    fn workflow(&self, text: &mut String) {
+        let before = text.clone();
+        self.without(text, false);
+        if *text != before {
+            // A value that begins with a star would be an alias, and the file no YAML any more.
+            *text = text.replace(MASK, "redacted");
+        }
+    }
+
+    fn without(&self, text: &mut String, by_name: bool) {
         for value in &self.values {
             if text.contains(value.as_str()) {
                 *text = text.replace(value.as_str(), MASK);
@@ -99,7 +114,10 @@ impl Redactor {
             (&*URL_TOKEN, "${1}***@"),
             (&*BEARER, "${1}***"),
             (&*NAMED_VALUE, "${1}***"),
-        ] {
+        ]
+        .into_iter()
+        .take(if by_name { 5 } else { 4 })
+        {
             if pattern.is_match(text) {
                 *text = pattern.replace_all(text, with).into_owned();
             }
@@ -138,16 +156,11 @@ impl Redactor {
     /// One record without its secrets.
     pub fn input(&self, input: &mut Input) {
         match input {
-            Input::Fact(Fact::Script { text, .. } | Fact::Workflow { text, .. }) => self.text(text),
+            Input::Fact(Fact::Script { text, .. }) => self.text(text),
+            Input::Fact(Fact::Workflow { text, .. }) => self.workflow(text),
             Input::Declaration(declaration) => match &mut declaration.text {
                 Text::Command { words } => self.arguments(words),
                 Text::Script { text, .. } => self.text(text),
-                Text::ToolCall(call) => {
-                    for text in call.commands.iter_mut().chain(&mut call.names) {
-                        self.text(text);
-                    }
-                }
-                Text::ToolResult(_) | Text::AgentSession(_) => {}
             },
             Input::Event(event) => match &mut event.activity {
                 Activity::Launch(launch) => self.launch(launch),
@@ -250,6 +263,28 @@ mod tests {
         ] {
             assert_eq!(redacted(text), safe);
         }
+    }
+
+    #[test]
+    fn a_workflows_file_stays_one() {
+        let text = "jobs:\n  a:\n    permissions: {id-token: write, contents: read}\n    steps:\n      - uses: actions/checkout@v5\n        with:\n          persist-credentials: false\n          token: ${{secrets.PAT}}\n          \
+                    key: s3cr3t-value-1\n      - run: curl -d 'x=ghp_0123456789abcdefghijABCDEFGHIJ012345' x\n";
+        let environment = [("MY_TOKEN".to_owned(), "s3cr3t-value-1".to_owned())];
+        let mut input = Input::Fact(Fact::Workflow {
+            path: "ci.yml".to_owned(),
+            text: text.to_owned(),
+            origin: "commit".to_owned(),
+        });
+        Redactor::new(environment.into_iter()).input(&mut input);
+        let Input::Fact(Fact::Workflow { text, .. }) = input else { unreachable!() };
+        assert!(!text.contains("s3cr3t") && !text.contains("ghp_"), "{text}");
+        let workflow = crate::intent::workflow::Workflow::parse(&text).unwrap();
+        let steps = workflow.steps("a");
+        assert_eq!(steps[0].with["persist-credentials"], "false");
+        assert_eq!(steps[0].with["token"], "${{secrets.PAT}}");
+        assert_eq!(steps[1].line, 10, "{text}");
+        let access = workflow.permissions("a").unwrap().of("id-token");
+        assert_eq!(access, Some(crate::intent::workflow::Access::Write));
     }
 
     #[test]
