@@ -98,10 +98,19 @@ pub fn publish(report: &Report, place: &Place, channels: Channels, client: &Clie
     outcome.unwrap_or_else(|error| vec![Notice(format!("nothing was sent to GitHub: {error}"))])
 }
 
+/// The proxy that the runner is told to use. We don't: what a step sets must not choose whom we talk to.
+fn proxy() -> Option<String> {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    ["HTTPS_PROXY", "https_proxy"].into_iter().find_map(set)
+}
+
 fn notice(channel: &str, permission: &str, error: &Error) -> Notice {
     let hint = match error.status() {
         Some(401) => "; the token is not valid".to_owned(),
         Some(403) if error.is_limit() => String::new(),
+        None if matches!(error, Error::Transport(_)) && proxy().is_some() => {
+            "; HTTPS_PROXY is set, and GitHub is asked without it".to_owned()
+        }
         Some(403 | 404) => {
             format!("; the job needs `permissions: {permission}`, which a pull request from a fork never has")
         }

@@ -112,6 +112,11 @@ impl Github {
     fn kind(&self) -> &Self {
         self.on("POST", "/repos/octo/app/check-runs", json_of(201, json!({"id": 42})))
             .on("PATCH", "/repos/octo/app/check-runs/42", json_of(200, json!({"id": 42})))
+            .on(
+                "GET",
+                &format!("/repos/octo/app/commits/{HEAD}/check-runs"),
+                json_of(200, json!({"total_count": 0, "check_runs": []})),
+            )
             .on("GET", "/repos/octo/app/issues/7/comments", json_of(200, json!([])))
             .on("POST", "/repos/octo/app/issues/7/comments", json_of(201, json!({"id": 5})))
             .on("PATCH", "/repos/octo/app/issues/comments/[0-9]+", json_of(200, json!({"id": 5})))
@@ -374,6 +379,136 @@ fn three_hundred_findings_come_in_batches_of_fifty() {
     assert_eq!(log["runs"][0]["results"].as_array().unwrap().len(), 300);
 }
 
+/// What a process may be called, and what each reader could take it for.
+const HOSTILE: &str = "\n::error file=a.yml::forged\n::set-output name=x::y\r\n::add-mask::a\n##[error]forged\n| a | b |\n|---|---|\n# Heading\n\
+    </details></td></table><script>alert(1)</script><img src=x onerror=alert(1)>![i](https://x.example/i.png)[a](javascript:alert(1)) `x` ``` ~~~\n\
+    <!-- edamame-guard 0011223344556677 -->]]>\u{1b}[31m\u{202e}\u{2028}\u{0}%0A%0D@everyone ";
+
+/// Three hundred findings whose every text is of that kind, 5 MB of it in all: some are very long.
+fn hostile() -> Report {
+    const EACH: usize = 16_000;
+    let long = HOSTILE.repeat(EACH / HOSTILE.len() + 1);
+    let mut report = many(300);
+    for (number, finding) in report.findings.iter_mut().enumerate() {
+        let text = if number % 30 == 0 { format!("{number}{long}") } else { format!("{number}{HOSTILE}") };
+        finding.title.clone_from(&text);
+        finding.object.clone_from(&text);
+        finding.declared = Some(text.clone());
+        finding.more_objects = vec![text.clone()];
+        for process in finding.process.iter_mut().chain(&mut finding.ancestry) {
+            process.name.clone_from(&text);
+            process.executable = format!("/{text}");
+            process.arguments = vec![text.clone(); 3];
+        }
+        if let Some(location) = &mut finding.location {
+            location.path.clone_from(&text);
+        }
+    }
+    report
+}
+
+/// The text without what stands in code: between two runs of as many backticks.
+fn outside_code(text: &str) -> String {
+    let run = |text: &str| text.bytes().take_while(|byte| *byte == b'`').count();
+    let (mut plain, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find('`') {
+        let length = run(&rest[at..]);
+        let is_escaped = rest[..at].ends_with('\\');
+        plain.push_str(&rest[..at]);
+        rest = &rest[at + if is_escaped { 1 } else { length }..];
+        if is_escaped {
+            continue;
+        }
+        let mut end = 0;
+        while let Some(next) = rest[end..].find('`') {
+            let found = run(&rest[end + next..]);
+            if found == length {
+                rest = &rest[end + next + found..];
+                break;
+            }
+            end += next + found;
+        }
+    }
+    plain + rest
+}
+
+/// No line outside of code and no tag that a page would show as its own.
+fn harmless_markdown(text: &str) {
+    let lower = outside_code(text).to_lowercase();
+    for tag in ["<script", "<img", "</td", "</table"] {
+        assert!(!lower.contains(tag), "{tag} in {}", &text[..text.len().min(2000)]);
+    }
+    for line in text.lines().map(str::trim_start) {
+        assert!(!line.starts_with("# Heading") && !line.starts_with("| a | b |"), "{line}");
+    }
+    assert!(!text.contains("\n::"), "a command");
+    assert!(!text.contains(['\u{1b}', '\u{202e}', '\u{0}']), "a control character");
+}
+
+#[test]
+fn five_megabytes_of_hostile_names_stay_within_every_limit() {
+    let report = hostile();
+    let commands = edamame_guard::github::workflow_commands(&report);
+    let lines: Vec<&str> = commands.split(['\n', '\r', '\u{2028}']).filter(|line| !line.is_empty()).collect();
+    assert!(lines.len() <= 31, "{}", lines.len());
+    for line in &lines {
+        assert!(
+            line.starts_with("::error ") || line.starts_with("edamame-guard: 290 more findings"),
+            "{line}"
+        );
+        assert!(line.rsplit("::").next().expect("a message").chars().count() <= 4096);
+        assert_eq!(line.matches("::error ").count() + usize::from(line.starts_with("edamame")), 1, "{line}");
+    }
+    let mut summary = Vec::new();
+    let rules = edamame_guard::detections::all();
+    edamame_guard::reports::write(edamame_guard::reports::Format::Summary, &report, rules, &mut summary)
+        .expect("written");
+    assert!(summary.len() <= 900 * 1024, "{}", summary.len());
+    harmless_markdown(&String::from_utf8(summary).expect("UTF-8"));
+    let mut page = Vec::new();
+    edamame_guard::reports::write(edamame_guard::reports::Format::Html, &report, rules, &mut page)
+        .expect("written");
+    let page = String::from_utf8(page).expect("UTF-8");
+    assert!(!page.contains("<script>alert") && !page.contains("<img src=x"));
+
+    let github = Github::start();
+    github.kind();
+    let mut odd = place();
+    for job in [
+        "test (22, \"x\", 'y')",
+        "a/b/c",
+        "ünï ☃ 測試",
+        "line\nbreak\r\n::error::x",
+        "--> <script>alert(1)</script>",
+        &"long ".repeat(500),
+    ] {
+        odd.job = job.to_owned();
+        let notices = publish(&report, &odd, ALL, &github.client());
+        assert_eq!(notices, Vec::new(), "{job}");
+    }
+    let requests = github.requests();
+    for body in of(&requests, "POST /repos/octo/app/issues/7/comments") {
+        harmless_markdown(body["body"].as_str().expect("text"));
+    }
+    let runs = of(&requests, "POST /repos/octo/app/check-runs");
+    assert_eq!(runs.len(), 6);
+    for run in runs {
+        assert!(!run["name"].as_str().expect("text").contains(['\n', '\r']), "{run}");
+        harmless_markdown(run["output"]["summary"].as_str().expect("text"));
+    }
+    let mut categories: Vec<String> = of(&requests, "POST /repos/octo/app/code-scanning/sarifs")
+        .into_iter()
+        .map(|upload| {
+            let log = unpacked(upload);
+            let id = log["runs"][0]["automationDetails"]["id"].as_str().expect("an id").to_owned();
+            id.rsplit_once('/').expect("a category").0.to_owned()
+        })
+        .collect();
+    categories.sort();
+    categories.dedup();
+    assert_eq!(categories.len(), 6, "each job has its own: {categories:?}");
+}
+
 #[test]
 fn the_jobs_own_comment_is_kept_up_to_date() {
     let github = Github::start();
@@ -438,6 +573,55 @@ fn a_fault_of_the_server_is_tried_again() {
     let notices = github.publish(&attack(), CODE_SCANNING);
     assert_eq!(notices, ["nothing for code scanning: GitHub answered 503: Service unavailable"]);
     assert_eq!(github.requests().len(), 4);
+}
+
+#[test]
+fn what_was_made_though_the_answer_was_lost_is_not_made_again() {
+    const LIST: &str = "/repos/octo/app/commits/89abcdef0123456789abcdef0123456789abcdef/check-runs";
+    // What a first, undisturbed run calls itself is how GitHub lists it.
+    let github = Github::start();
+    github.kind();
+    github.publish(&many(60), CHECK_RUN);
+    let requests = github.requests();
+    let id = of(&requests, "POST /repos/octo/app/check-runs")[0]["external_id"].clone();
+    let listed = |id: &Value| {
+        json_of(200, json!({"check_runs": [{"id": 41, "external_id": "x"}, {"id": 42, "external_id": id}]}))
+    };
+
+    let github = Github::start();
+    github.first(1, "POST", "/repos/octo/app/check-runs", refusal(502, "Bad gateway"));
+    github.first(1, "GET", LIST, listed(&id)).kind();
+    assert_eq!(github.publish(&many(60), CHECK_RUN), Vec::<String>::new());
+    let requests = github.requests();
+    assert_eq!(of(&requests, "POST /repos/octo/app/check-runs").len(), 1, "made once");
+    assert_eq!(of(&requests, "PATCH /repos/octo/app/check-runs/42").len(), 1, "its other annotations follow");
+
+    // One of another run is not ours.
+    let github = Github::start();
+    github.first(1, "POST", "/repos/octo/app/check-runs", refusal(502, "Bad gateway"));
+    github.first(1, "GET", LIST, listed(&json!("another"))).kind();
+    assert_eq!(github.publish(&attack(), CHECK_RUN), Vec::<String>::new());
+    assert_eq!(of(&github.requests(), "POST /repos/octo/app/check-runs").len(), 2);
+
+    // Where nobody can look, nothing is made twice.
+    let github = Github::start();
+    github.first(1, "POST", "/repos/octo/app/check-runs", refusal(502, "Bad gateway"));
+    github.first(1, "GET", LIST, refusal(403, "Resource not accessible")).kind();
+    assert_eq!(github.publish(&attack(), CHECK_RUN), ["no check run: GitHub answered 502: Bad gateway"]);
+    assert_eq!(of(&github.requests(), "POST /repos/octo/app/check-runs").len(), 1);
+
+    // The comment likewise: it is found by its mark.
+    let github = Github::start();
+    github.kind();
+    github.publish(&attack(), COMMENT);
+    let body = of(&github.requests(), "POST /repos/octo/app/issues/7/comments")[0]["body"].clone();
+    let there = json!([{"id": 5, "body": body, "author_association": "NONE", "user": {"type": "Bot"}}]);
+    let github = Github::start();
+    github.first(1, "GET", "/repos/octo/app/issues/7/comments", json_of(200, json!([])));
+    github.first(1, "POST", "/repos/octo/app/issues/7/comments", refusal(502, "Bad gateway"));
+    github.on("GET", "/repos/octo/app/issues/7/comments", json_of(200, there));
+    assert_eq!(github.publish(&attack(), COMMENT), Vec::<String>::new());
+    assert_eq!(of(&github.requests(), "POST /repos/octo/app/issues/7/comments").len(), 1);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! A check run: every annotation, of which it takes fifty a request.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::Place;
 use super::annotations::{self, Annotation};
-use super::client::{Connection, Error, repository};
+use super::client::{Connection, Error, escaped, repository};
 use crate::finding::{Report, Verdict};
 use crate::reports::{self, text};
 
@@ -18,8 +19,10 @@ const MOST: usize = 1000;
 
 #[derive(Serialize)]
 struct Create<'a> {
-    name: String,
+    name: &'a str,
     head_sha: &'a str,
+    /// By this a run whose answer was lost is known again.
+    external_id: &'a str,
     status: &'static str,
     conclusion: &'static str,
     started_at: String,
@@ -44,6 +47,14 @@ struct Output<'a> {
 #[derive(Deserialize)]
 struct Created {
     id: u64,
+    #[serde(default)]
+    external_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(default)]
+    check_runs: Vec<Created>,
 }
 
 /// A first run without findings says nothing that the job does not say. A later attempt takes back what an
@@ -59,9 +70,13 @@ pub(super) async fn publish(connection: &Connection, report: &Report, place: &Pl
     let (first, rest) = told.split_at(told.len().min(PER_REQUEST));
     let title = text::short(&reports::verdict(report), 200);
     let summary = reports::summary_within(report, LIMIT);
+    let shown = text::short(&format!("edamame-guard / {}", place.job), 200);
+    let head = place.pull_request.as_ref().map_or(&place.commit, |pull_request| &pull_request.head);
+    let external_id = external_id(report, place);
     let create = Create {
-        name: text::short(&format!("edamame-guard / {}", place.job), 200),
-        head_sha: place.pull_request.as_ref().map_or(&place.commit, |pull_request| &pull_request.head),
+        name: &shown,
+        head_sha: head,
+        external_id: &external_id,
         status: "completed",
         conclusion: conclusion(report),
         started_at: report.started.rfc3339(),
@@ -69,12 +84,26 @@ pub(super) async fn publish(connection: &Connection, report: &Report, place: &Pl
         details_url: place.page.as_deref().filter(|page| page.starts_with("https://")),
         output: Output { title: &title, summary: &summary, annotations: first },
     };
-    let created: Created = connection.post(&format!("/repos/{name}/check-runs"), &create).await?.json()?;
+    let find = async || {
+        let query = format!("check_name={}&filter=all&per_page=100", escaped(&shown));
+        let route = format!("/repos/{name}/commits/{}/check-runs?{query}", escaped(head));
+        let listed: Listed = connection.get(&route).await?.json()?;
+        Ok(listed.check_runs.into_iter().find(|run| run.external_id.as_ref() == Some(&external_id)))
+    };
+    let route = format!("/repos/{name}/check-runs");
+    let created: Created = connection.make(&route, &create, |answer| answer.json(), find).await?;
     for batch in rest.chunks(PER_REQUEST) {
         let update = Update { output: Output { title: &title, summary: &summary, annotations: batch } };
         connection.patch(&format!("/repos/{name}/check-runs/{}", created.id), &update).await?;
     }
     Ok(())
+}
+
+/// Of this very run of the job, and no other.
+fn external_id(report: &Report, place: &Place) -> String {
+    let run = place.page.as_deref().unwrap_or_default();
+    let text = format!("{run}\n{}\n{}\n{}", place.attempt, place.job, report.started.rfc3339());
+    crate::event::hex(&Sha256::digest(text))
 }
 
 /// Success only where all could be seen and nothing was found.

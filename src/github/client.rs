@@ -177,6 +177,42 @@ impl Connection {
         self.ask(route, Method::Get, &()).await
     }
 
+    /// Makes something new by `body`; gives what `read` finds in the answer.
+    ///
+    /// An answer that is lost, or a fault of the server, does not say that nothing was made. So before each further try
+    /// `find` looks whether it is there; where it can't look, there is no further try.
+    pub(super) async fn make<T>(
+        &self,
+        route: &str,
+        body: &impl Serialize,
+        read: impl Fn(&Answer) -> Result<T, Error>,
+        find: impl AsyncFn() -> Result<Option<T>, Error>,
+    ) -> Result<T, Error> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            if self.left().is_zero() {
+                return Err(Error::Time(self.budget.as_secs()));
+            }
+            let (error, asked_to_wait) = match self.once(route, Method::Post, body).await {
+                Try::Done(answer) => return read(&answer),
+                Try::Failed(error, asked_to_wait) => (error, asked_to_wait),
+            };
+            match pause(&error, asked_to_wait, tries) {
+                Some(wait) if tries < MOST_TRIES && wait < self.left() => tokio::time::sleep(wait).await,
+                _ => return Err(error),
+            }
+            let may_be_made = !matches!(error, Error::Answered { status: ..500, .. });
+            if may_be_made {
+                match find().await {
+                    Ok(Some(made)) => return Ok(made),
+                    Ok(None) => {}
+                    Err(_) => return Err(error),
+                }
+            }
+        }
+    }
+
     pub(super) async fn post(&self, route: &str, body: &impl Serialize) -> Result<Answer, Error> {
         self.ask(route, Method::Post, body).await
     }

@@ -45,11 +45,14 @@ pub(super) async fn publish(
     let name = repository(&place.repository)?;
     let marker = marker(place);
     let body = Body { body: page(report, place, &marker) };
-    match find(connection, name, number, &marker).await? {
-        Some(id) => connection.patch(&format!("/repos/{name}/issues/comments/{id}"), &body).await?,
-        None => connection.post(&format!("/repos/{name}/issues/{number}/comments"), &body).await?,
-    };
-    Ok(())
+    if let Some(id) = find(connection, name, number, &marker).await? {
+        connection.patch(&format!("/repos/{name}/issues/comments/{id}"), &body).await?;
+        return Ok(());
+    }
+    let route = format!("/repos/{name}/issues/{number}/comments");
+    // The id is of no use, and one that is there already says the same.
+    let find = async || Ok(find(connection, name, number, &marker).await?.map(|_| ()));
+    connection.make(&route, &body, |_| Ok(()), find).await
 }
 
 async fn find(connection: &Connection, name: &str, number: u64, marker: &str) -> Result<Option<u64>, Error> {
