@@ -1,13 +1,14 @@
 // The scripts of the action where there is no program: other platforms, pins that don't fit, programs that change.
 // `cargo test --test action` runs this with the node that is there, from version 20 on.
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import fs from "node:fs";
 import http from "node:http";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { stage } from "../src/action/stage.mjs";
+import { here, stage } from "../src/action/stage.mjs";
 import { command } from "../src/action/runner.mjs";
 
 /** A machine that only exists here. `inputs` are those of action.yml. */
@@ -111,6 +112,59 @@ test("binary-path is used, and only as long as it stays the same", async () => {
   assert.match(missing.said[0], /there is no file/);
 });
 
+test("what a step gives later programs to load is told, unless it is the system's", async () => {
+  const after = async (variables) => {
+    const host = machine({ "binary-path": "guard" });
+    fs.writeFileSync(path.join(host.folder, "guard"), "one");
+    fs.writeFileSync(path.join(host.folder, "x.so"), "");
+    await stage("pre", host);
+    host.next();
+    Object.assign(host.environment, variables(host.folder));
+    const status = await stage("post", host);
+    // Reports are written all the same.
+    assert.deepEqual(host.ran.map(([, name]) => name), ["pre", "post"]);
+    return [status, host.said.at(-1)];
+  };
+  for (const variables of [
+    (folder) => ({ LD_PRELOAD: `${folder}/x.so` }),
+    () => ({ LD_PRELOAD: "x.so", LD_LIBRARY_PATH: "/somewhere" }),
+    () => ({ LD_AUDIT: "./x.so" }),
+    () => ({ NODE_OPTIONS: "--max-old-space-size=4096 --require=./x.js" }),
+    () => ({ NODE_OPTIONS: "--import ./x.mjs" }),
+  ]) {
+    const [status, said] = await after(variables);
+    assert.equal(status, 125);
+    assert.match(said, /^::error title=edamame-guard was tampered with::/);
+  }
+  const library = ["/usr/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libc.so.6", "/usr/lib/aarch64-linux-gnu/libc.so.6"].find((file) => fs.existsSync(file));
+  for (const variables of [
+    () => ({ LD_PRELOAD: library ?? "" }),
+    () => ({ LD_PRELOAD: "libjemalloc.so.2" }),
+    () => ({ NODE_OPTIONS: "--max-old-space-size=4096" }),
+  ]) {
+    assert.equal((await after(variables))[0], 0);
+  }
+  // What was there before the job's first step is its author's.
+  const host = machine({ "binary-path": "guard" });
+  fs.writeFileSync(path.join(host.folder, "guard"), "one");
+  host.environment.LD_PRELOAD = "/w/own.so";
+  await stage("pre", host);
+  host.next();
+  assert.equal(await stage("post", host), 0);
+});
+
+test("the program gets none of what a step can set", async () => {
+  const host = machine({ "binary-path": "guard", token: "t" });
+  fs.writeFileSync(path.join(host.folder, "guard"), "#!/bin/sh\nenv >\"$GITHUB_WORKSPACE/env\"\n", { mode: 0o755 });
+  delete host.hand;
+  const { hand } = here();
+  Object.assign(host.environment, { LD_PRELOAD: "", SSL_CERT_FILE: "/w/ca", BASH_ENV: "/w/rc", RUNNER_NAME: "r" });
+  assert.equal(await stage("pre", { ...host, hand, isRoot: true }), 0);
+  const names = host.read("env").split("\n").map((line) => line.split("=")[0]);
+  for (const name of ["SSL_CERT_FILE", "BASH_ENV", "LD_PRELOAD"]) assert.ok(!names.includes(name), name);
+  for (const name of ["INPUT_TOKEN", "RUNNER_NAME", "GITHUB_STATE"]) assert.ok(names.includes(name), name);
+});
+
 /** A server on loopback with one file; calls `body` with a machine whose pin names it. */
 async function released(content, pin, body) {
   let asked = 0;
@@ -161,6 +215,47 @@ test("what is not the released program is never run", async () => {
       assert.deepEqual(host.ran, []);
       assert.match(host.said.at(-1), why);
     });
+  }
+});
+
+test("a checkout without a pin is built by cargo, once for each commit, and says so", async () => {
+  const host = machine();
+  const tree = path.join(host.folder, "tree");
+  const bin = path.join(host.folder, "bin");
+  for (const folder of [tree, bin]) fs.mkdirSync(folder);
+  fs.writeFileSync(path.join(tree, "file"), "x");
+  const git = (...words) => execFileSync("git", ["-c", "user.name=a", "-c", "user.email=a@b.example", "-C", tree, ...words]);
+  git("init", "-q");
+  git("add", ".");
+  git("commit", "-qm", "x");
+  // It notes that it ran, and leaves a program where cargo would.
+  const cargo = `#!/bin/sh
+echo "$@" >>"${host.folder}/called"
+while [ "$1" != --target-dir ]; do shift; done
+mkdir -p "$2/release" && echo program >"$2/release/edamame-guard"
+`;
+  fs.writeFileSync(path.join(bin, "cargo"), cargo, { mode: 0o755 });
+  const before = process.env.PATH;
+  process.env.PATH = `${bin}:${before}`;
+  try {
+    const again = machine({}, { folder: tree });
+    for (const job of [again, machine({}, { folder: tree }), machine({}, { folder: tree })]) {
+      job.environment.RUNNER_TOOL_CACHE = again.environment.RUNNER_TOOL_CACHE;
+      assert.equal(await stage("pre", job), 0, job.said.join("\n"));
+      assert.equal(job.said.length, job === again ? 1 : 0);
+    }
+    assert.match(again.said[0], /^::notice .*is built from it with cargo/);
+    assert.match(host.read("called"), /^build --release --locked --bin edamame-guard --target-dir [^\n]*commit-[0-9a-f]{40}\n$/);
+    // What was changed since is no commit's, so nothing is kept.
+    fs.writeFileSync(path.join(tree, "file"), "y");
+    assert.equal(await stage("pre", machine({}, { folder: tree })), 0);
+    assert.equal(host.read("called").trim().split("\n").length, 2);
+    fs.writeFileSync(path.join(bin, "cargo"), "#!/bin/sh\nexit 101\n");
+    const broken = machine({}, { folder: tree });
+    assert.equal(await stage("pre", broken), 125);
+    assert.match(broken.said.at(-1), /can't be built from this checkout \(cargo ended with 101\)/);
+  } finally {
+    process.env.PATH = before;
   }
 });
 
