@@ -425,8 +425,6 @@ fn wrong_usage_exits_2_and_touches_nothing() {
         &["run", "--on-unsupported", "odd", "--", "true"],
         &["start", "--sensor", "seccomp"],
         &["run", "--sensor", "seccomp", "--", "true"],
-        &["start", "--sensor", "procfs", "--ring-size", "64k"],
-        &["run", "--sensor", "procfs", "--ring-size", "64k", "--", "true"],
         &["replay"],
         &["policy"],
         &["policy", "check"],
@@ -476,4 +474,40 @@ fn a_closed_pipe_is_no_error() {
         guard(copy.path()).args(["replay", "."]).stderr(Stdio::piped()).spawn().expect("the guard starts");
     drop(child.stderr.take());
     assert_eq!(child.wait().expect("a status").code(), Some(86));
+}
+
+#[test]
+fn reports_belong_to_whoever_called_sudo() {
+    use std::os::unix::fs::MetadataExt as _;
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: reports_belong_to_whoever_called_sudo needs root");
+        return;
+    }
+    let copy = recorded("npm-poisoned");
+    let owners = |name: &str| -> Vec<(String, (u32, u32))> {
+        let mut all = vec![(name.to_owned(), copy.path().join(name))];
+        let entries = fs::read_dir(copy.path().join(name)).expect("a folder").flatten();
+        all.extend(entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())));
+        let owner = |path: &Path| {
+            fs::symlink_metadata(path).map(|about| (about.uid(), about.gid())).expect("it is there")
+        };
+        all.into_iter().map(|(name, path)| (name, owner(&path))).collect()
+    };
+    fs::create_dir(copy.path().join("old")).expect("a folder");
+    for folder in ["new", "old"] {
+        let status = guard(copy.path())
+            .args(["replay", ".", "--report-dir", folder])
+            .env("SUDO_UID", "12345")
+            .env("SUDO_GID", "54321")
+            .status()
+            .expect("the guard starts");
+        assert_eq!(status.code(), Some(86));
+        let owners = owners(folder);
+        assert!(owners.len() > 7, "{owners:?}");
+        for (name, owner) in owners {
+            // A folder that was there is its owner's.
+            let expected = if name == "old" { (0, 0) } else { (12345, 54321) };
+            assert_eq!(owner, expected, "{name}");
+        }
+    }
 }

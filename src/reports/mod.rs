@@ -26,7 +26,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
 
 use crate::detections::Detection;
 use crate::finding::{Finding, Report};
@@ -138,6 +138,15 @@ pub struct Directory {
     path: PathBuf,
     /// Everything goes through this descriptor, so a swap of the name comes too late.
     handle: OwnedFd,
+    /// Whose the files are, where sudo made us root.
+    owner: Option<(Uid, Gid)>,
+}
+
+/// Who called sudo: reports are theirs to read, move and delete.
+fn caller() -> Option<(Uid, Gid)> {
+    let number = |name| std::env::var(name).ok()?.parse().ok();
+    let owner = number("SUDO_UID").map(Uid::from_raw).zip(number("SUDO_GID").map(Gid::from_raw));
+    owner.filter(|_| geteuid().is_root())
 }
 
 impl Directory {
@@ -145,13 +154,18 @@ impl Directory {
     pub fn open(path: &Path) -> io::Result<Self> {
         // Without this, `link/` would be followed whatever the flags say.
         let path: PathBuf = path.components().collect();
+        let is_new = !path.exists();
         std::fs::create_dir_all(&path).map_err(|error| at(&path, &error))?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
         let handle = open(&path, flags, Mode::empty()).map_err(|errno| match errno {
             Errno::ELOOP | Errno::ENOTDIR => refused(&path, "is a symbolic link, not a directory"),
             other => at(&path, &other.into()),
         })?;
-        Ok(Self { path, handle })
+        let owner = caller();
+        if let Some((uid, gid)) = owner.filter(|_| is_new) {
+            fchown(&handle, Some(uid), Some(gid)).map_err(|errno| at(&path, &errno.into()))?;
+        }
+        Ok(Self { path, handle, owner })
     }
 
     pub fn path(&self) -> &Path {
@@ -202,8 +216,13 @@ impl Directory {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mode = Mode::S_IRUSR | Mode::S_IWUSR | Mode::S_IRGRP | Mode::S_IROTH;
         let mut file = std::fs::File::from(openat(directory, temporary.as_str(), flags, mode).map_err(fail)?);
+        let given = |file: &std::fs::File| match self.owner {
+            Some((uid, gid)) => fchown(file, Some(uid), Some(gid)).map_err(io::Error::from),
+            None => Ok(()),
+        };
         let written = io::copy(content, &mut file)
             .and_then(|_| file.sync_all())
+            .and_then(|()| given(&file))
             .map_err(|error| at(&path, &error))
             .and_then(|()| renameat(directory, temporary.as_str(), directory, name).map_err(fail));
         if written.is_err() {
