@@ -275,3 +275,169 @@ fn a_binary_that_is_not_the_pinned_one_is_not_started() {
     assert!(said(&output).contains("not watching this job: the binary has the SHA-256"), "{}", said(&output));
     assert!(project.report("clean").is_none());
 }
+
+/// The component's second document with these inputs, the others as they are by default.
+fn component(inputs: &[(&str, &str)]) -> String {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("gitlab/templates/guard/template.yml");
+    let text = fs::read_to_string(here).expect("the template");
+    let (spec, jobs) = text.split_once("\n---\n").expect("two documents");
+    let spec: Value = serde_saphyr::from_str(spec).expect("YAML");
+    let mut jobs = jobs.to_owned();
+    for (name, input) in spec["spec"]["inputs"].as_object().expect("inputs") {
+        let own = inputs.iter().find(|(own, _)| own == name).map(|(_, value)| Value::from(*value));
+        let value = own.unwrap_or_else(|| input["default"].clone());
+        let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
+        jobs = jobs.replace(&format!("$[[ inputs.{name} ]]"), &value);
+    }
+    assert!(!jobs.contains("$[["), "an input is not declared: {jobs}");
+    jobs
+}
+
+/// A job of the component as a runner's shell runs it: `before_script` and `script` in one shell, `after_script` in another.
+struct ByHand {
+    root: TempDir,
+    jobs: Value,
+    shell: &'static str,
+    user: Option<u32>,
+}
+
+impl ByHand {
+    fn new(shell: &'static str, user: Option<u32>, policy: &str) -> Self {
+        let root = tempfile::tempdir().expect("a folder");
+        let guard = root.path().join("edamame-guard");
+        fs::copy(GUARD, &guard).expect("copied");
+        let work = root.path().join("work");
+        fs::create_dir_all(work.join(".github")).expect("a folder");
+        fs::write(work.join(".github/guard.yml"), policy).expect("written");
+        let jobs = component(&[("binary_path", &guard.to_string_lossy()), ("on_unsupported", "skip")]);
+        let owner = user.map_or_else(|| "0:0".to_owned(), |user| format!("{user}:{user}"));
+        for words in [&["chown", "-R", &owner][..], &["chmod", "-R", "a+rX"][..]] {
+            let done = Command::new(words[0]).args(&words[1..]).arg(root.path()).status().expect("it starts");
+            assert!(done.success());
+        }
+        Self { root, jobs: serde_saphyr::from_str(&jobs).expect("YAML"), shell, user }
+    }
+
+    fn text(&self, key: &str) -> String {
+        let lines = self.jobs[".guard"][key].as_array().expect("a list");
+        lines.iter().map(|line| line.as_str().expect("text")).collect::<Vec<_>>().join("\n")
+    }
+
+    fn shell(&self, text: &str) -> Output {
+        let file = self.root.path().join("script");
+        fs::write(&file, format!("set -e\n{text}\n")).expect("written");
+        let mut command = match self.user {
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                command.args([
+                    &format!("--reuid={user}"),
+                    &format!("--regid={user}"),
+                    "--clear-groups",
+                    "--inh-caps=-all",
+                    self.shell,
+                ]);
+                command
+            }
+            None => Command::new(self.shell),
+        };
+        command.arg(&file).current_dir(self.root.path().join("work")).env_clear();
+        command.env("PATH", "/usr/local/bin:/usr/bin:/bin").env("HOME", self.root.path().join("work"));
+        for (name, value) in self.jobs[".guard"]["variables"].as_object().expect("a map") {
+            command.env(name, value.as_str().expect("text"));
+        }
+        for (name, value) in [
+            ("GITLAB_CI", "true"),
+            ("CI", "true"),
+            ("CI_JOB_ID", "7"),
+            ("CI_JOB_NAME", "test"),
+            ("CI_PROJECT_PATH", "group/project"),
+        ] {
+            command.env(name, value);
+        }
+        command.env("CI_PROJECT_DIR", self.root.path().join("work"));
+        command.output().expect("the shell starts")
+    }
+
+    /// Status of the job's script, and of what comes after it.
+    fn run(&self, script: &str) -> (Option<i32>, Option<i32>, String) {
+        let script = self.shell(&format!("{}\n{script}", self.text("before_script")));
+        let after = self.shell(&self.text("after_script"));
+        (script.status.code(), after.status.code(), format!("{}{}", said(&script), said(&after)))
+    }
+
+    fn report(&self) -> Value {
+        let file = self.root.path().join("work/edamame-guard-report/7/findings.json");
+        serde_json::from_slice(&fs::read(file).expect("a report")).expect("JSON")
+    }
+}
+
+const NO_SLEEP: &str = "version: 1\ndefaults:\n  run: {deny: [sleep]}\n";
+
+#[test]
+fn the_component_speaks_to_a_shell_that_is_no_bash() {
+    let test = "the_component_speaks_to_a_shell_that_is_no_bash";
+    if !nix::unistd::geteuid().is_root() || !Path::new("/bin/dash").exists() {
+        println!("skipped: {test} needs root and dash");
+        return;
+    }
+    let job = ByHand::new("/bin/dash", None, NO_SLEEP);
+    let (script, after, said) = job.run("echo hello > made");
+    assert_eq!((script, after), (Some(0), Some(0)), "{said}");
+    let (script, after, said) = job.run("sleep 1");
+    assert_eq!((script, after), (Some(86), Some(86)), "{said}");
+    let (script, _, said) = job.run("sleep 1; exit 3");
+    assert_eq!(script, Some(3), "{said}");
+    // A shell that is killed leaves it to what comes after.
+    let (script, after, said) = job.run("sleep 1; kill -9 $$");
+    assert_eq!((script, after), (None, Some(86)), "{said}");
+}
+
+#[test]
+fn the_component_works_without_any_rights() {
+    let test = "the_component_works_without_any_rights";
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: {test} needs root, to become somebody else");
+        return;
+    }
+    const NOBODY: u32 = 65_534;
+    let job = ByHand::new("/bin/sh", Some(NOBODY), NO_SLEEP);
+    let (script, after, said) = job.run("sleep 2");
+    assert_eq!((script, after), (Some(86), Some(86)), "{said}");
+    let report = job.report();
+    assert_eq!(report["coverage"]["process"], "polled", "{report:#}");
+    let (script, _, said) = job.run("echo hello > made");
+    assert_eq!(script, Some(0), "{said}");
+    assert_eq!(job.report()["verdict"], "partial", "never clean where it only looks now and then");
+}
+
+#[test]
+fn the_component_fits_gitlabs_own_schema() {
+    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join(".config/clients.sh");
+    let folder = Command::new(clients).arg("--path").output().expect("a shell");
+    let folder = String::from_utf8(folder.stdout).expect("text");
+    let program = Path::new(folder.trim()).join("python/bin/check-jsonschema");
+    if !program.exists() {
+        println!(
+            "skipped: the_component_fits_gitlabs_own_schema needs check-jsonschema; `make clients` installs it"
+        );
+        return;
+    }
+    let root = tempfile::tempdir().expect("a folder");
+    let check = |text: &str| {
+        let file = root.path().join("ci.yml");
+        fs::write(&file, text).expect("written");
+        let words = ["--builtin-schema", "vendor.gitlab-ci", "--data-transform", "gitlab-ci"];
+        Command::new(&program).args(words).arg(&file).output().expect("it runs")
+    };
+    for inputs in
+        [&[][..], &[("gate", "true"), ("watched", "a;b"), ("fail_on", "low"), ("sensor", "procfs")][..]]
+    {
+        let text = format!("{}\n{JOBS}", component(inputs));
+        let output = check(&text);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    assert!(!check(&component(&[]).replace("when: always", "when: sometimes")).status.success());
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("gitlab/.gitlab-ci.yml");
+    let output = check(&fs::read_to_string(own).expect("text"));
+    assert!(output.status.success(), "{}", said(&output));
+}
