@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::job::Job;
 
+pub mod permissions;
 pub mod posture;
 
 #[derive(Debug, Deserialize)]

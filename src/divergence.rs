@@ -10,6 +10,7 @@ use globset::GlobSet;
 use crate::catalogue::Store;
 use crate::commands::{self, Network, Runs, Tool};
 use crate::event::{Activity, Launch, Timestamp, Transport};
+use crate::intent::workflow::Permissions;
 use crate::intent::{Asker, StepIntent, Verb, basename, is_launcher, is_shell};
 use crate::job::Job;
 use crate::lineage::{Lineage, Process, Standing, Touch};
@@ -101,6 +102,8 @@ pub struct Context<'a> {
     pub chosen: &'a BTreeSet<(&'static str, String)>,
     /// The host's own name servers.
     pub resolvers: &'a [std::net::IpAddr],
+    /// What the workflow leaves to the job's token, with the file that says so.
+    pub permissions: Option<(&'a str, &'a Permissions)>,
 }
 
 /// A program by identity: the file names it goes by, and the tool it is.

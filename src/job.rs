@@ -25,6 +25,18 @@ impl StepKey {
         !self.0.starts_with('_')
     }
 
+    /// The key as it is written: steps of one name are numbered from the second on, `job/Test#2`.
+    pub fn written(&self) -> &str {
+        match self.0.rsplit_once('#') {
+            Some((written, number))
+                if !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                written
+            }
+            _ => &self.0,
+        }
+    }
+
     /// Processes whose lineage is unknown.
     pub fn unattributed() -> Self {
         Self("_unattributed".to_owned())

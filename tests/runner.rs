@@ -21,9 +21,9 @@ jobs:
           true
           touch two
       - id: left
-        run: for i in 1 2 3; do touch left$i; sleep 0.1; done
+        run: for i in 1 2 3; do touch left$i shared; sleep 0.1; done
       - id: right
-        run: for i in 1 2 3; do touch right$i; sleep 0.1; done
+        run: for i in 1 2 3; do touch right$i shared; sleep 0.1; done
       - name: Composite
         uses: ./local
       - name: Liar
@@ -46,8 +46,8 @@ fn plan(folder: &Path) -> Value {
             [{"action": "__run", "script": "touch one"}],
             [{"action": "__run_2", "script": "true\ntouch two\n"}],
             [
-                {"action": "left", "script": "for i in 1 2 3; do touch left$i; sleep 0.1; done"},
-                {"action": "right", "script": "for i in 1 2 3; do touch right$i; sleep 0.1; done"},
+                {"action": "left", "script": "for i in 1 2 3; do touch left$i shared; sleep 0.1; done"},
+                {"action": "right", "script": "for i in 1 2 3; do touch right$i shared; sleep 0.1; done"},
             ],
             // What a composite action holds is begun by the runner itself, under the outer step's name.
             [{"action": "__self", "script": "touch inner1"}],
@@ -64,6 +64,10 @@ fail-on: none
 defaults:
   files:
     deny: [write ./one, write ./two, write ./left3, write ./right3, write ./inner1, write ./inner2, write ./liar, write ./late, write ./deployed]
+steps:
+  build/left:
+    files:
+      deny: [write ./shared]
 ";
 
 #[test]
@@ -71,20 +75,27 @@ fn every_act_belongs_to_the_step_that_the_runner_began() {
     common::alone("every_act_belongs_to_the_step_that_the_runner_began", |_| prove());
 }
 
-fn prove() {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path();
+/// Runs a workflow in the twin; gives what it said, and the report.
+fn run(root: &Path, workflow: &str, policy: &str, plan: &Value) -> (String, Value) {
     for name in ["work/.github/workflows", "temp"] {
         std::fs::create_dir_all(root.join(name)).unwrap();
     }
-    std::fs::write(root.join("work/.github/workflows/ci.yml"), WORKFLOW).unwrap();
-    std::fs::write(root.join("work/.github/guard.yml"), POLICY).unwrap();
+    std::fs::write(root.join("work/.github/workflows/ci.yml"), workflow).unwrap();
+    std::fs::write(root.join("work/.github/guard.yml"), policy).unwrap();
     let plan_file = root.join("plan.json");
-    std::fs::write(&plan_file, plan(root).to_string()).unwrap();
+    std::fs::write(&plan_file, plan.to_string()).unwrap();
     let twin = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/programs/runner.py");
     let output = Command::new("python3").arg(twin).arg(&plan_file).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let report = std::fs::read(root.join("report/findings.json")).unwrap();
+    (said, serde_json::from_slice(&report).unwrap())
+}
+
+fn prove() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    let (said, report) = run(root, WORKFLOW, POLICY, &plan(root));
 
     // The runner's clean-up ended what the last step left, and not the recorder.
     let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -92,8 +103,6 @@ fn prove() {
     let status: Value = serde_json::from_str(status["output"].as_str().unwrap()).unwrap();
     assert_eq!(status["watching"], true, "{said}");
 
-    let report: Value =
-        serde_json::from_slice(&std::fs::read(root.join("report/findings.json")).unwrap()).unwrap();
     let steps: BTreeMap<&str, (&str, Option<u64>)> = report["steps"]
         .as_array()
         .unwrap()
@@ -108,8 +117,8 @@ fn prove() {
     for (key, name, line) in [
         ("build/Install it", "Install it", 8),
         ("build/__run_2", "Run true", 10),
-        ("build/left", "Run for i in 1 2 3; do touch left$i; sleep 0.1; done", 13),
-        ("build/right", "Run for i in 1 2 3; do touch right$i; sleep 0.1; done", 15),
+        ("build/left", "Run for i in 1 2 3; do touch left$i shared; sleep 0.1; done", 13),
+        ("build/right", "Run for i in 1 2 3; do touch right$i shared; sleep 0.1; done", 15),
         ("build/Composite", "Composite", 17),
         ("build/Liar", "Liar", 19),
     ] {
@@ -129,6 +138,8 @@ fn prove() {
         ("one", "build/Install it", 8),
         ("two", "build/__run_2", 10),
         ("left3", "build/left", 13),
+        // Both write it, side by side; the policy of one step forbids it.
+        ("shared", "build/left", 13),
         ("right3", "build/right", 15),
         ("inner1", "build/Composite", 17),
         ("inner2", "build/Composite", 17),
@@ -154,4 +165,74 @@ fn prove() {
         let read = |folder: &Path| std::fs::read(folder.join(name)).unwrap();
         assert!(read(&root.join("report")) == read(&again), "{name} differs");
     }
+}
+
+const STARTED_IN_A_STEP: &str = r#"name: CI
+on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+      - name: Watch
+        run: |
+          "$GUARD" start --report-dir "$REPORT" > /dev/null
+          touch early
+      - uses: acme/tool@v1
+      - uses: acme/tool@v1
+      - name: Other
+        run: GITHUB_OUTPUT=$(cat "$RUNNER_TEMP/first") touch claimed
+      - name: Test
+        run: GITHUB_ACTION=x GITHUB_OUTPUT=$RUNNER_TEMP/set_output_of-a-test touch made-up
+"#;
+
+#[test]
+fn a_guard_that_a_step_starts_watches_the_whole_job() {
+    common::alone("a_guard_that_a_step_starts_watches_the_whole_job", |_| {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        let text = |name: &str| root.join(name).to_string_lossy().into_owned();
+        let plan = json!({
+            "guard": env!("CARGO_BIN_EXE_edamame-guard"),
+            "workspace": text("work"),
+            "temp": text("temp"),
+            "report": text("report"),
+            "job": "build",
+            "starts": false,
+            "env": {"GUARD": env!("CARGO_BIN_EXE_edamame-guard"), "REPORT": text("report")},
+            "steps": [
+                [{"action": "__run", "script": "\"$GUARD\" start --report-dir \"$REPORT\" > /dev/null\ntouch early\n"}],
+                [{"action": "__acme_tool", "words": ["sh", "-c", "echo \"$GITHUB_OUTPUT\" > \"$RUNNER_TEMP/first\"; touch tool"]}],
+                [{"action": "__acme_tool_2", "words": ["sh", "-c", "touch tool2"]}],
+                [{"action": "__run_2", "script": "GITHUB_OUTPUT=$(cat \"$RUNNER_TEMP/first\") touch claimed"}],
+                [{"action": "__run_3", "script": "GITHUB_ACTION=x GITHUB_OUTPUT=$RUNNER_TEMP/set_output_of-a-test touch made-up"}],
+            ],
+        });
+        let policy = "version: 1\nfail-on: none\ndefaults:\n  files:\n    deny: [write ./early, write ./tool, write ./tool2, write ./claimed, write ./made-up]\n";
+        let (said, report) = run(root, STARTED_IN_A_STEP, policy, &plan);
+        let found: BTreeMap<String, (&str, Option<u64>)> = report["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|finding| {
+                let object = finding["object"].as_str().unwrap().rsplit('/').next().unwrap();
+                let rule = finding["rule"].as_str().unwrap();
+                let name = if rule == "sensor-evasion" { rule } else { object };
+                (name.to_owned(), (finding["step"].as_str().unwrap(), finding["location"]["line"].as_u64()))
+            })
+            .collect();
+        let expected = [
+            ("early", "build/Watch", 7),
+            ("tool", "build/acme/tool@v1", 11),
+            ("tool2", "build/acme/tool@v1#2", 12),
+            // It borrows another step's environment, and stays where it was forked.
+            ("claimed", "build/Other", 13),
+            ("sensor-evasion", "build/Other", 13),
+            ("made-up", "build/Test", 15),
+        ];
+        let expected = expected.map(|(file, step, line)| (file.to_owned(), (step, Some(line))));
+        assert_eq!(found, BTreeMap::from(expected), "{said}\n{report:#}");
+        let claim =
+            report["findings"].as_array().unwrap().iter().find(|finding| finding["rule"] == "sensor-evasion");
+        assert_eq!(claim.unwrap()["severity"], "low", "a note: a build server works like that as well");
+    });
 }

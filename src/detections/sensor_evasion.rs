@@ -3,7 +3,8 @@
 //! ## What it sees
 //! Programs of the kernel detached or replaced (`bpf`), or others' programs taken in hand; a process moved to another control group; the
 //! kernel's trace settings changed; a kernel module loaded; the guard's own folder written. Each by something that the step's text does
-//! not name.
+//! not name. A process whose environment is that of another step than the one it was forked in: a note, since a build server
+//! that an earlier step left hands its client's environment on. Whatever a process says of itself, it stays in its step.
 //!
 //! ## Why it matters
 //! Whoever blinds the guard does it before the act that counts. So the attempt is the finding.

@@ -33,7 +33,6 @@ impl Engine {
             ));
         // What an organisation or a base branch says can't be loosened by an input.
         let fail_on = self.policy.ceiling().map_or(fail_on, |ceiling| ceiling.stricter(fail_on));
-        self.judge_agents(&start);
         let (posture, unread) = self.posture(&start, end.as_ref().is_some_and(|end| end.watching));
         let mut coverage = self.coverage(&start, end.as_ref());
         coverage.gaps.extend(unread);
@@ -41,7 +40,6 @@ impl Engine {
             std::mem::take(&mut self.groups).into_values().map(Group::told).collect();
         findings.extend(self.losses());
         findings.extend(self.policy_changed(start.time));
-        findings.extend(self.lost_records());
         let mut findings = fold(findings);
         for finding in &mut findings {
             finding.fingerprint = fingerprint(finding, &start.job);
@@ -190,9 +188,8 @@ impl Engine {
                 self.unnamed.len()
             ));
         }
-        gaps.extend(self.work.gaps());
-        gaps.extend(self.own_removals());
         gaps.extend(self.told_gaps.iter().cloned());
+        gaps.extend(self.stepping.unseen_containers());
         if self.unattributed > 0 {
             gaps.push(format!("{} processes could not be tied to a step", self.unattributed));
         }
@@ -348,7 +345,7 @@ impl Group {
     }
 }
 
-pub(super) fn coverage_finding(rule: &Detection, title: String, object: String, since: Timestamp) -> Finding {
+fn coverage_finding(rule: &Detection, title: String, object: String, since: Timestamp) -> Finding {
     Finding {
         rule: rule.id,
         kind: Kind::Coverage,

@@ -16,7 +16,89 @@ const LARGEST: usize = 1 << 20;
 pub struct Workflow {
     /// `name:` of the workflow.
     pub name: Option<String>,
-    jobs: BTreeMap<String, Vec<WorkflowStep>>,
+    permissions: Option<Permissions>,
+    jobs: BTreeMap<String, WorkflowJob>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct WorkflowJob {
+    permissions: Option<Permissions>,
+    steps: Vec<WorkflowStep>,
+}
+
+/// What `permissions:` leaves to the job's token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    /// Line of the key, from 1.
+    pub line: u32,
+    scopes: Scopes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Scopes {
+    /// `read-all`, `write-all`; `None`: known at run time alone, or nothing that GitHub knows.
+    All(Option<Access>),
+    /// What is not listed is none.
+    Listed(BTreeMap<String, Option<Access>>),
+}
+
+/// How far a token reaches in one scope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    None,
+    Read,
+    Write,
+}
+
+impl Access {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Read => "read",
+            Self::Write => "write",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::None, Self::Read, Self::Write].into_iter().find(|access| access.as_str() == word)
+    }
+}
+
+impl Permissions {
+    /// What the token may in this scope; `None`: it is not known.
+    pub fn of(&self, scope: &str) -> Option<Access> {
+        match &self.scopes {
+            Scopes::All(access) => *access,
+            Scopes::Listed(scopes) => scopes.get(scope).copied().unwrap_or(Some(Access::None)),
+        }
+    }
+
+    fn read(text: &Spanned<serde_json::Value>, lines: &[&str]) -> Self {
+        let access = |value: &serde_json::Value| value.as_str().and_then(Access::parse);
+        let scopes = match &text.value {
+            serde_json::Value::String(word) if word == "read-all" => Scopes::All(Some(Access::Read)),
+            serde_json::Value::String(word) if word == "write-all" => Scopes::All(Some(Access::Write)),
+            serde_json::Value::Object(map) => {
+                Scopes::Listed(map.iter().map(|(scope, value)| (scope.clone(), access(value))).collect())
+            }
+            _ => Scopes::All(None),
+        };
+        // The value of a block begins below its key.
+        let line = at(text.referenced.line());
+        let is_key = |line: u32| {
+            let text = lines.get(line.saturating_sub(1) as usize).copied().unwrap_or_default();
+            text.trim_start().starts_with("permissions")
+        };
+        let key = (1..=line).rev().take(PERMISSIONS_APART).find(|line| is_key(*line));
+        Self { line: key.unwrap_or(line), scopes }
+    }
+}
+
+/// Lines of remarks between the key and its first entry that are looked through.
+const PERMISSIONS_APART: usize = 20;
+
+fn at(line: u64) -> u32 {
+    u32::try_from(line).unwrap_or(u32::MAX).max(1)
 }
 
 /// One entry of a job's `steps:`.
@@ -28,6 +110,10 @@ pub struct WorkflowStep {
     pub run: Option<String>,
     /// Inputs of an action; a value that is no single text is left out.
     pub with: BTreeMap<String, String>,
+    /// Its own variables, likewise.
+    pub env: BTreeMap<String, String>,
+    /// From 2: how many steps of this job go by this very key, up to this one.
+    pub twin: u32,
     /// What the runner calls it in `GITHUB_ACTION`: its id, `__run`, `__run_2`, `__actions_checkout`.
     pub action: String,
     /// First line of the entry, from 1.
@@ -40,6 +126,11 @@ impl WorkflowStep {
     /// The part of a step's key behind the slash: its id, else its name, else what it uses.
     pub fn key(&self) -> &str {
         [&self.id, &self.name, &self.uses].into_iter().find_map(Option::as_deref).unwrap_or(&self.action)
+    }
+
+    /// The same, with a number for the second and later of one name: `actions/cache@v4#2`.
+    pub fn unique_key(&self) -> String {
+        if self.twin > 1 { format!("{}#{}", self.key(), self.twin) } else { self.key().to_owned() }
     }
 
     /// What people call it, as the provider's own pages do.
@@ -58,11 +149,15 @@ struct FileText {
     #[serde(default)]
     name: Option<String>,
     #[serde(default)]
+    permissions: Option<Spanned<serde_json::Value>>,
+    #[serde(default)]
     jobs: BTreeMap<String, JobText>,
 }
 
 #[derive(Deserialize)]
 struct JobText {
+    #[serde(default)]
+    permissions: Option<Spanned<serde_json::Value>>,
     #[serde(default)]
     steps: Vec<Spanned<StepText>>,
 }
@@ -79,6 +174,9 @@ struct StepText {
     run: Option<Spanned<String>>,
     #[serde(default)]
     with: BTreeMap<String, serde_json::Value>,
+    /// An expression may stand for the whole map.
+    #[serde(default)]
+    env: serde_json::Value,
 }
 
 impl Workflow {
@@ -92,18 +190,33 @@ impl Workflow {
         let file: FileText =
             serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
         let lines: Vec<&str> = text.lines().collect();
-        let jobs = file.jobs.into_iter().map(|(id, job)| (id, steps(job.steps, &lines))).collect();
-        Ok(Self { name: file.name, jobs })
+        let permissions = |text: Option<Spanned<serde_json::Value>>| {
+            text.filter(|text| !text.value.is_null()).map(|text| Permissions::read(&text, &lines))
+        };
+        let jobs = file
+            .jobs
+            .into_iter()
+            .map(|(id, job)| {
+                let steps = steps(job.steps, &lines);
+                (id, WorkflowJob { permissions: permissions(job.permissions), steps })
+            })
+            .collect();
+        Ok(Self { name: file.name, permissions: permissions(file.permissions), jobs })
     }
 
     /// The steps of a job, in their order.
     pub fn steps(&self, job: &str) -> &[WorkflowStep] {
-        self.jobs.get(job).map_or(&[], Vec::as_slice)
+        self.jobs.get(job).map_or(&[], |job| job.steps.as_slice())
     }
 
     /// Every job with its steps.
     pub fn jobs(&self) -> impl Iterator<Item = (&str, &[WorkflowStep])> {
-        self.jobs.iter().map(|(id, steps)| (id.as_str(), steps.as_slice()))
+        self.jobs.iter().map(|(id, job)| (id.as_str(), job.steps.as_slice()))
+    }
+
+    /// What the token of a job may, where the file says so: the job's own `permissions:` take the place of the workflow's.
+    pub fn permissions(&self, job: &str) -> Option<&Permissions> {
+        self.jobs.get(job)?.permissions.as_ref().or(self.permissions.as_ref())
     }
 
     /// The step that a runner calls `action` in `GITHUB_ACTION` and that runs `script`.
@@ -148,7 +261,15 @@ impl Workflow {
 
 fn steps(texts: Vec<Spanned<StepText>>, lines: &[&str]) -> Vec<WorkflowStep> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    let at = |value: u64| u32::try_from(value).unwrap_or(u32::MAX).max(1);
+    let mut keys: BTreeMap<String, u32> = BTreeMap::new();
+    let plain = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => Some(text),
+        serde_json::Value::Bool(_) | serde_json::Value::Number(_) => Some(value.to_string()),
+        _ => None,
+    };
+    let texts_of = |map: serde_json::Map<String, serde_json::Value>| -> BTreeMap<String, String> {
+        map.into_iter().filter_map(|(name, value)| Some((name, plain(value)?))).collect()
+    };
     texts
         .into_iter()
         .map(|entry| {
@@ -173,27 +294,25 @@ fn steps(texts: Vec<Spanned<StepText>>, lines: &[&str]) -> Vec<WorkflowStep> {
                     .is_some_and(|mark| mark.starts_with(['|', '>']) && mark.len() <= 3);
                 if is_block { line + 1 } else { line }
             });
-            WorkflowStep {
+            let mut step = WorkflowStep {
                 id: text.id,
                 name: text.name,
                 uses: text.uses,
                 run: text.run.map(|run| run.value),
-                with: text
-                    .with
-                    .into_iter()
-                    .filter_map(|(name, value)| {
-                        let value = match value {
-                            serde_json::Value::String(text) => text,
-                            serde_json::Value::Bool(_) | serde_json::Value::Number(_) => value.to_string(),
-                            _ => return None,
-                        };
-                        Some((name, value))
-                    })
-                    .collect(),
+                with: texts_of(text.with.into_iter().collect()),
+                env: match text.env {
+                    serde_json::Value::Object(map) => texts_of(map),
+                    _ => BTreeMap::new(),
+                },
+                twin: 1,
                 action,
                 line,
                 text_line,
-            }
+            };
+            let twins = keys.entry(step.key().to_owned()).or_default();
+            *twins += 1;
+            step.twin = *twins;
+            step
         })
         .collect()
 }
@@ -303,6 +422,35 @@ jobs:
         let script = "npm test\ncurl -H \"x: hunter2hunter2\" https://api.example/abc\n";
         assert_eq!(workflow().secrets_in("build", script), ["hunter2hunter2"]);
         assert!(workflow().secrets_in("build", "npm ci").is_empty());
+    }
+
+    #[test]
+    fn steps_of_one_name_are_told_apart() {
+        let text = "jobs:\n  a:\n    steps:\n      - uses: actions/cache@v4\n      - {name: Test, run: make}\n      - uses: actions/cache@v4\n      - {name: Test, run: make check}\n";
+        let workflow = Workflow::parse(text).unwrap();
+        let keys: Vec<String> = workflow.steps("a").iter().map(WorkflowStep::unique_key).collect();
+        assert_eq!(keys, ["actions/cache@v4", "Test", "actions/cache@v4#2", "Test#2"]);
+        assert_eq!(workflow.find("a", "__actions_cache_2", None).unwrap().line, 6);
+    }
+
+    #[test]
+    fn permissions_are_read_with_their_line() {
+        let text = "permissions: read-all\njobs:\n  a:\n    # why\n    permissions:\n      # which\n      contents: read\n      issues: ${{ inputs.x }}\n    steps: []\n  \
+                    b: {steps: []}\n  c:\n    permissions: {}\n  d:\n    permissions: ${{ inputs.all }}\n  e:\n    permissions: write-all\n";
+        let workflow = Workflow::parse(text).unwrap();
+        let of = |job, scope| {
+            let permissions = workflow.permissions(job).unwrap();
+            (permissions.line, permissions.of(scope))
+        };
+        assert_eq!(of("a", "contents"), (5, Some(Access::Read)));
+        assert_eq!(of("a", "packages"), (5, Some(Access::None)), "what is not listed is none");
+        assert_eq!(of("a", "issues"), (5, None), "what is known at run time alone is unknown");
+        assert_eq!(of("b", "contents"), (1, Some(Access::Read)));
+        assert_eq!(of("c", "contents"), (12, Some(Access::None)));
+        assert_eq!(of("d", "contents"), (14, None));
+        assert_eq!(of("e", "contents"), (16, Some(Access::Write)));
+        assert!(Workflow::parse("jobs: {a: {steps: []}}").unwrap().permissions("a").is_none());
+        assert!(Workflow::parse("permissions:\njobs: {a: {steps: []}}").unwrap().permissions("a").is_none());
     }
 
     #[test]

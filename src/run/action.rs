@@ -21,7 +21,7 @@ use crate::reports::{Directory, Format, terminal};
 use crate::run::sidecar::{self, Begun, Wanted};
 use crate::run::{self, Error};
 use crate::runners;
-use crate::session::Session;
+use crate::session::{Request, Session};
 
 use inputs::Inputs;
 use runner::command;
@@ -144,7 +144,7 @@ impl Here {
             fail_on: inputs.recorded_fail_on(),
             report_dir: inputs.report_dir.clone(),
         };
-        let Begun { session, ready } = sidecar::begin(&wanted, above, &self.workspace)?;
+        let Begun { session, ready } = sidecar::begin(&wanted, above, false, &self.workspace)?;
         keep("session", &session.id)?;
         run::print(&format!(
             "edamame-guard {} watches this job: session {}, {} {}, {} processes were running before\n",
@@ -195,6 +195,7 @@ impl Here {
             Err(error) => Err(error.to_string()),
         };
         let ask = client.has_token().then_some(&ask as whose::Ask<'_>);
+        self.hand_workflow(&session, ask);
         let decided = whose::decide(inputs, &origin, &self.workspace, ask)?;
         for text in &decided.notices {
             notice(text);
@@ -219,6 +220,29 @@ impl Here {
         }
         let origin = policy.origin().unwrap_or_default().to_owned();
         sidecar::give(&session, policy.lock(), origin)
+    }
+
+    /// Gives the recorder the workflow's file as GitHub runs it, before another step can touch what is checked out.
+    ///
+    /// It names steps and says what was meant, so a recorder without it judges all the same.
+    fn hand_workflow(&self, session: &Session, ask: Option<whose::Ask<'_>>) {
+        let home = PathBuf::from(variable("HOME").unwrap_or_else(|| "/".to_owned()));
+        let uid = person().map_or_else(|| nix::unistd::geteuid().as_raw(), |(user, _)| user);
+        let job = runners::github::job(&self.workspace, &home, uid, &variable);
+        let asked = ask.and_then(|ask| {
+            let pipeline = job.pipeline.as_ref()?;
+            let (path, commit) = (pipeline.workflow.as_ref()?, pipeline.workflow_commit.as_ref()?);
+            // A workflow that an organisation requires lies in another repository.
+            let repository = variable("GITHUB_WORKFLOW_REF")?;
+            let repository = repository.split_once("/.github/")?.0;
+            let text = ask(repository, path, commit).ok().flatten()?;
+            Some(Fact::Workflow { path: path.clone(), text, origin: "api".to_owned() })
+        });
+        let Some(Fact::Workflow { path, text, origin }) = asked.or_else(|| runners::github::reviewed(&job))
+        else {
+            return;
+        };
+        let _ = session.ask(&Request::Workflow { path, text, origin });
     }
 
     /// Ends the recording, judges it, and tells the result everywhere.

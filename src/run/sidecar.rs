@@ -33,7 +33,6 @@ use crate::run::{self, Error, TICK};
 use crate::runners;
 use crate::sensors::{Chosen, Sensor};
 use crate::session::{About, Answer, Finished, NoSession, Request, Session};
-use crate::transcripts::Transcripts;
 
 /// The word that makes this program the detached recorder; not for people.
 pub const RECORD: &str = "__record";
@@ -79,7 +78,8 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
     }
     let directory = std::env::current_dir()
         .map_err(|source| Error::Host { what: "the working folder".to_owned(), source })?;
-    let Begun { session, ready } = begin(wanted, caller(), &directory)?;
+    let (root, is_in_step) = root();
+    let Begun { session, ready } = begin(wanted, root, is_in_step, &directory)?;
     if let Some(said) = &ready.said {
         eprintln!("{said}");
     }
@@ -101,7 +101,9 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
 }
 
 /// Starts the recorder of the tree below `root`, whose work is in `directory`; returns when it watches.
-pub(crate) fn begin(wanted: &Wanted, root: i32, directory: &Path) -> Result<Begun, Error> {
+///
+/// `is_in_step`: a step of a runner called, which is no step of ours.
+pub(crate) fn begin(wanted: &Wanted, root: i32, is_in_step: bool, directory: &Path) -> Result<Begun, Error> {
     let session = Session::create()?;
     let host = |source| Error::Host { what: "the recorder".to_owned(), source };
     drop(private(&session.file("log")).map_err(host)?);
@@ -112,13 +114,17 @@ pub(crate) fn begin(wanted: &Wanted, root: i32, directory: &Path) -> Result<Begu
     words.push(wanted.fail_on.map_or("", FailOn::as_str).into());
     words.extend(self::words(wanted.watching).map(OsString::from));
     let has_systemd = nix::unistd::geteuid().is_root() && Path::new("/run/systemd/system").is_dir();
-    let mut said =
-        launch(&session, directory, &if has_systemd { scope(&session.id, &words) } else { words.clone() });
+    let mut said = launch(
+        &session,
+        directory,
+        is_in_step,
+        &if has_systemd { scope(&session.id, &words) } else { words.clone() },
+    );
     if let (true, Ok(Err(reason))) = (has_systemd, &said) {
         eprintln!(
             "warning: systemd gave the recorder no unit of its own, so it stays in this step's: {reason}"
         );
-        said = launch(&session, directory, &words);
+        said = launch(&session, directory, is_in_step, &words);
     }
     match said.map_err(host)? {
         Ok(ready) => Ok(Begun { session, ready }),
@@ -130,9 +136,19 @@ pub(crate) fn begin(wanted: &Wanted, root: i32, directory: &Path) -> Result<Begu
 }
 
 /// Starts the recorder by these words; what it says once it watches, or why it doesn't.
-fn launch(session: &Session, directory: &Path, words: &[OsString]) -> io::Result<Result<Ready, String>> {
+fn launch(
+    session: &Session,
+    directory: &Path,
+    is_in_step: bool,
+    words: &[OsString],
+) -> io::Result<Result<Ready, String>> {
     let [program, arguments @ ..] = words else { return Ok(Err("there is no program".to_owned())) };
-    let recorder = Command::new(program)
+    let mut command = Command::new(program);
+    if is_in_step {
+        // Else that step would pass for the guard's own.
+        command.env_remove("GITHUB_ACTION");
+    }
+    let recorder = command
         .args(arguments)
         .current_dir(directory)
         // A runner ends whatever carries its mark when the job is over.
@@ -214,6 +230,33 @@ fn caller() -> i32 {
         }
     }
     pid
+}
+
+/// The process whose tree is the job, and whether a step of a runner called us: then the job is the runner's whole tree, not
+/// the one step's.
+fn root() -> (i32, bool) {
+    const DEEPEST: usize = 64;
+    let caller = caller();
+    let variable = |name: &str| std::env::var(name).ok();
+    let action = |pid: i32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+        let mut pairs = environment.split(|byte| *byte == 0);
+        pairs.find_map(|pair| pair.strip_prefix(b"GITHUB_ACTION=").map(<[u8]>::to_vec))
+    };
+    let Some(own) = action(caller).filter(|_| runners::github::is_here(&variable)) else {
+        return (caller, false);
+    };
+    let mut pid = caller;
+    for _ in 0..DEEPEST {
+        let above =
+            procfs::process::Process::new(pid).and_then(|process| process.stat()).map(|stat| stat.ppid);
+        match above {
+            Ok(above) if above > 1 && action(above).as_ref() == Some(&own) => pid = above,
+            Ok(above) if above > 1 => return (above, true),
+            _ => break,
+        }
+    }
+    (caller, false)
 }
 
 /// A new file that only root can read.
@@ -411,7 +454,6 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         lookup,
         job: job.clone(),
         has_workflow: false,
-        transcripts: run::transcripts(&facts, &job),
         writer: Writer::new(BufWriter::with_capacity(
             1 << 16,
             private(&session.file("evidence.jsonl")).map_err(host)?,
@@ -488,7 +530,6 @@ struct Recorder {
     job: Job,
     /// Somebody handed the workflow's file over.
     has_workflow: bool,
-    transcripts: Transcripts,
     writer: Writer<BufWriter<File>>,
     failure: Option<io::Error>,
     lost: u64,
@@ -504,11 +545,8 @@ impl Recorder {
             self.redactor.add(secret);
         }
         for fact in facts {
-            let fact = Input::Fact(fact);
-            self.transcripts.note(&fact);
-            self.put(fact);
+            self.put(Input::Fact(fact));
         }
-        self.transcripts.note(&input);
         self.put(input);
     }
 
@@ -553,9 +591,6 @@ impl Recorder {
         for text in sensor.gaps() {
             self.take(Input::Fact(Fact::Gap { text }));
         }
-        for input in self.transcripts.end(run::now()) {
-            self.take(input);
-        }
         for fact in self.camera.end() {
             self.take(Input::Fact(fact));
         }
@@ -590,9 +625,6 @@ impl Recorder {
                     let is_new = !events.is_empty();
                     for event in events {
                         self.take(Input::Event(event));
-                    }
-                    for input in self.transcripts.tick(run::now()) {
-                        self.take(input);
                     }
                     let now = run::now();
                     if now.0.saturating_sub(self.beat.0) >= HEARTBEAT_NS {
@@ -638,8 +670,13 @@ impl Recorder {
         let is_last = matches!(request, Request::Finish { .. });
         match request {
             Request::Status => {}
+            // Who was first read it before the job could interfere.
+            Request::Workflow { .. } if self.has_workflow => {
+                answer.refused = Some("the workflow's file was handed over already".to_owned());
+            }
             Request::Workflow { path, text, origin } => {
                 self.has_workflow = true;
+                self.lookup.workflow(&text);
                 self.take(Input::Fact(Fact::Workflow { path, text, origin }));
             }
             Request::Load { policy, origin } => answer.refused = keep_policy(session, &policy, &origin).err(),

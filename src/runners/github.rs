@@ -77,22 +77,51 @@ fn is_commit(sha: &str) -> bool {
     (sha.len() == 40 || sha.len() == 64) && sha.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Events whose workflow is the default branch's, while the tree may well be a stranger's pull request.
+const OTHERS_TREE: [&str; 5] = [
+    "pull_request_target",
+    "workflow_run",
+    "issue_comment",
+    "pull_request_review",
+    "pull_request_review_comment",
+];
+
 /// The workflow's file of this job: as it was committed, else as it lies in the work tree.
 ///
-/// The tree's copy only names steps and their lines; nothing is allowed by it.
+/// The tree's copy only names steps and their lines; nothing is allowed by it. Where the tree may be a stranger's it does
+/// not even do that.
 pub fn workflow(job: &Job) -> Option<Fact> {
+    reviewed(job).or_else(|| {
+        let (path, text) = in_tree(job)?;
+        Some(Fact::Workflow { path, text, origin: "tree".to_owned() })
+    })
+}
+
+/// The file as a commit of this workflow has it.
+pub fn reviewed(job: &Job) -> Option<Fact> {
     let pipeline = job.pipeline.as_ref()?;
     let workspace = Path::new(&job.workspace);
-    if let (Some(path), Some(commit)) = (&pipeline.workflow, &pipeline.workflow_commit)
-        && let Some(text) = committed(workspace, commit, path, job.uid)
-    {
-        return Some(Fact::Workflow { path: path.clone(), text, origin: "commit".to_owned() });
-    }
-    let (path, text) = match &pipeline.workflow {
-        Some(path) => (path.clone(), regular(&workspace.join(path))?),
-        None => by_name(workspace, &job.name, pipeline.workflow_name.as_deref())?,
+    let (path, commit) = match (&pipeline.workflow, &pipeline.workflow_commit) {
+        (Some(path), Some(commit)) => (path.clone(), commit),
+        // Some runners name neither: then it is the commit that the job works on, unless that is somebody else's.
+        _ if !is_others(pipeline) => (in_tree(job).map(|(path, _)| path)?, pipeline.commit.as_ref()?),
+        _ => return None,
     };
-    Some(Fact::Workflow { path, text, origin: "tree".to_owned() })
+    let text = committed(workspace, commit, &path, job.uid)?;
+    Some(Fact::Workflow { path, text, origin: "commit".to_owned() })
+}
+
+fn is_others(pipeline: &Pipeline) -> bool {
+    pipeline.event.as_deref().is_some_and(|event| OTHERS_TREE.contains(&event))
+}
+
+fn in_tree(job: &Job) -> Option<(String, String)> {
+    let pipeline = job.pipeline.as_ref().filter(|pipeline| !is_others(pipeline))?;
+    let workspace = Path::new(&job.workspace);
+    match &pipeline.workflow {
+        Some(path) => Some((path.clone(), regular(&workspace.join(path))?)),
+        None => by_name(workspace, &job.name, pipeline.workflow_name.as_deref()),
+    }
 }
 
 /// Without the file's path: the one file that has this name, or at least this job.
@@ -251,5 +280,20 @@ mod tests {
         // Without a commit there is only the tree; without a path the one file with this job.
         assert_eq!(told(&known[..2]), ("tree".to_owned(), false));
         assert_eq!(told(&known[..1]), ("tree".to_owned(), false));
+        // The commit that the job works on has the workflow, too.
+        let commit = [&known[..1], &[("GITHUB_SHA", sha.as_str())]].concat();
+        assert_eq!(told(&commit), ("commit".to_owned(), true));
+        // The tree may be a stranger's.
+        let none = "0".repeat(40);
+        let target = [
+            &known[..2],
+            &[
+                ("GITHUB_EVENT_NAME", "pull_request_target"),
+                ("GITHUB_WORKFLOW_SHA", none.as_str()),
+                ("GITHUB_SHA", sha.as_str()),
+            ],
+        ]
+        .concat();
+        assert!(workflow(&job(root, root, uid, &variables(&target))).is_none());
     }
 }

@@ -2,14 +2,12 @@
 //!
 //! Only what is written is carried over. What is known at run time alone (`${{ }}`), or kept elsewhere, is a warning.
 
-mod claude_code;
-mod codex;
-mod harden_runner;
-
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::intent::workflow::{Workflow, WorkflowStep};
+use crate::intent::asked::{self, Asked, Scope};
+use crate::intent::workflow::Workflow;
+use crate::job::Location;
 use crate::policy::Policy;
 
 /// A policy and what did not fit into it.
@@ -26,17 +24,6 @@ struct Block {
     lists: BTreeMap<(&'static str, &'static str), BTreeMap<String, String>>,
 }
 
-impl Block {
-    /// Says that there is a list, even if nothing is on it.
-    fn list(&mut self, plane: &'static str, verb: &'static str) -> &mut BTreeMap<String, String> {
-        self.lists.entry((plane, verb)).or_default()
-    }
-
-    fn add(&mut self, plane: &'static str, verb: &'static str, item: &str, origin: &str) {
-        self.list(plane, verb).entry(item.to_owned()).or_insert_with(|| origin.to_owned());
-    }
-}
-
 #[derive(Debug, Default)]
 struct Draft {
     steps: BTreeMap<String, Block>,
@@ -44,34 +31,72 @@ struct Draft {
     warnings: Vec<String>,
 }
 
-/// One reader: whose action, and what its inputs become.
-struct Source {
-    /// `owner/name` of the action.
-    action: &'static str,
-    read: fn(&mut Draft, job: &str, step: &WorkflowStep, origin: &str),
-}
-
-const SOURCES: &[Source] = &[claude_code::SOURCE, codex::SOURCE, harden_runner::SOURCE];
-
 /// The policy that these workflows (path and text) ask for; the error names the one that can't be read.
 pub fn policy(workflows: &[(String, String)]) -> Result<Imported, String> {
     let mut draft = Draft::default();
     for (path, text) in workflows {
-        let workflow = Workflow::parse(text).map_err(|problem| format!("{path}: {problem}"))?;
-        for (job, steps) in workflow.jobs() {
-            for step in steps {
-                let action = step.uses.as_deref().and_then(|uses| uses.split('@').next()).unwrap_or_default();
-                if let Some(source) = SOURCES.iter().find(|source| source.action.eq_ignore_ascii_case(action))
-                {
-                    (source.read)(&mut draft, job, step, &format!("{path}:{}", step.line));
-                }
-            }
+        let failed = |problem| format!("{path}: {problem}");
+        if let Some(asked) = asked::of_front_matter(path, text) {
+            draft.take(asked.map_err(failed)?, &Workflow::default());
+        } else {
+            let workflow = Workflow::parse(text).map_err(failed)?;
+            draft.take(asked::of(path, &workflow), &workflow);
         }
     }
     if draft.steps.is_empty() && draft.agents.is_empty() {
         draft.warnings.push("no step says anything that a policy could hold".to_owned());
     }
     Ok(Imported { policy: written(&draft), warnings: draft.warnings })
+}
+
+impl Draft {
+    fn take(&mut self, asked: Asked, workflow: &Workflow) {
+        self.warnings.extend(asked.warnings);
+        for mut from in asked.blocks {
+            let origin = from.origin.to_string();
+            for ((plane, verb), items) in &mut from.lists {
+                items.retain(|item| {
+                    let is_valid = is_valid(plane, verb, item);
+                    if !is_valid {
+                        let what = if *plane == "network" { "host" } else { "item of a policy" };
+                        self.warnings.push(format!("{origin}: `{item}` is no {what}, so it is left out"));
+                    }
+                    is_valid
+                });
+            }
+            let blocks: Vec<&mut Block> = match &from.scope {
+                Scope::Agent(agent) => vec![self.agents.entry(agent).or_default()],
+                Scope::Job(job) => {
+                    let keys = keys(job, workflow, &from.origin);
+                    for key in &keys {
+                        self.steps.entry(key.clone()).or_default();
+                    }
+                    self.steps
+                        .iter_mut()
+                        .filter(|(key, _)| keys.contains(key))
+                        .map(|(_, block)| block)
+                        .collect()
+                }
+            };
+            for block in blocks {
+                block.remarks.extend(from.remarks.iter().map(|remark| format!("{origin} {remark}")));
+                for (place, items) in &from.lists {
+                    let list = block.lists.entry(*place).or_default();
+                    for item in items {
+                        list.entry(item.clone()).or_insert_with(|| origin.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The keys that mean every step of a job but the one at this line: `*` ends at a slash, and the key of a step that uses an
+/// action has some.
+fn keys(job: &str, workflow: &Workflow, but: &Location) -> Vec<String> {
+    let others = workflow.steps(job).iter().filter(|step| step.line != but.line);
+    let depths: BTreeSet<usize> = others.map(|step| step.key().matches('/').count()).chain([0]).collect();
+    depths.into_iter().map(|depth| format!("{job}/*{}", "/*".repeat(depth))).collect()
 }
 
 fn written(draft: &Draft) -> String {
@@ -113,20 +138,6 @@ fn plain(text: &str) -> String {
     text.chars().filter(|letter| !letter.is_control()).collect()
 }
 
-/// The text with each `${{ }}` as [`UNKNOWN`], so that blanks inside end no word.
-fn without_expressions(text: &str) -> String {
-    let mut pieces = text.split("${{");
-    let mut plain = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        plain.push(UNKNOWN);
-        plain.push_str(piece.split_once("}}").map_or("", |(_, rest)| rest));
-    }
-    plain
-}
-
-/// Stands for what is known at run time alone.
-const UNKNOWN: char = '\u{fffd}';
-
 /// Whether a policy takes this item in this list.
 fn is_valid(plane: &str, verb: &str, item: &str) -> bool {
     let text = format!("version: 1\ndefaults:\n  {plane}:\n    {verb}:\n      - {}\n", quoted(item));
@@ -158,6 +169,13 @@ mod tests {
             "version: 1\nmode: audit\nsteps:\n  \"build/*\":\n    # ci.yml:4 asks for `block`; `mode: audit` reports only\n    network:\n      allow:\n        \
              - \"*.example.net:443\" # ci.yml:4\n        - \"api.example.com:443\" # ci.yml:4\n    run:\n      deny:\n        - \"sudo\" # ci.yml:4\n"
         );
+        // Steps that use an action are meant as well.
+        let more =
+            import(&format!("{text}      - uses: actions/checkout@v5\n      - uses: a/b/c@v1\n")).policy;
+        assert!(Policy::parse(&more, "p").is_ok(), "{more}");
+        for key in ["build/*", "build/*/*", "build/*/*/*"] {
+            assert!(more.contains(&format!("\"{key}\":\n")), "{key}: {more}");
+        }
         assert_eq!(imported.warnings.len(), 2, "{:?}", imported.warnings);
         assert!(imported.warnings[0].contains("${{ }}"), "{:?}", imported.warnings);
     }

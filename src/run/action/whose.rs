@@ -234,8 +234,11 @@ fn in_objects(workspace: &Path, path: &str, commit: &str) -> Copy {
     }
     let git = |words: &[&str]| {
         let mut command = Command::new("git");
-        command.arg("-c").arg("safe.directory=*").arg("-C").arg(workspace).args(words);
-        command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_NO_REPLACE_OBJECTS", "1").stdin(Stdio::null());
+        command.arg("-c").arg("safe.directory=*").arg("-C").arg(workspace).args(words).stdin(Stdio::null());
+        // A step can set most variables of later ones, and put folders before their search path.
+        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_NO_REPLACE_OBJECTS", "1");
+        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
         if let Some((user, group)) = super::person().filter(|_| nix::unistd::geteuid().is_root()) {
             command.uid(user).gid(group);
         }

@@ -96,6 +96,18 @@ fn launch(pid: u32) -> Option<Launch> {
         arguments: process.cmdline().unwrap_or_default(),
         directory: process.cwd().map(|cwd| cwd.to_string_lossy().into_owned()).unwrap_or_default(),
         uid: process.uid().unwrap_or_default(),
+        environment: step(pid),
         ..Launch::default()
     })
+}
+
+/// Which step of a runner it belongs to, by its environment: `start` may be called in the midst of one.
+fn step(pid: u32) -> BTreeMap<String, String> {
+    const NAMES: [&str; 2] = ["GITHUB_ACTION", "GITHUB_OUTPUT"];
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let said = environment.split(|byte| *byte == 0).filter_map(|pair| {
+        let (name, value) = std::str::from_utf8(pair).ok()?.split_once('=')?;
+        NAMES.contains(&name).then(|| (name.to_owned(), value.to_owned()))
+    });
+    said.collect()
 }

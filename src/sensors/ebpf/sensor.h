@@ -36,7 +36,6 @@ enum hook {
 	HOOK_QUESTION,
 	HOOK_HELLO,
 	HOOK_CLOSED,
-	HOOK_RELEASED,
 	HOOK_RING,
 	HOOK_RING_OPEN,
 	HOOK_RING_OPEN_DIRECT,
@@ -85,7 +84,6 @@ struct call {
 enum {
 	HEAD_COMPAT = 1,   /* by a 32-bit system call */
 	HEAD_RECEIVED = 2, /* the descriptor came from another process */
-	HEAD_OPEN = 4,     /* the socket is there still */
 };
 
 enum plane {
@@ -200,13 +198,13 @@ struct connection_record {
 	__u32 protocol;
 };
 
-/* What a socket carried, told when it is closed, or at the guard's end. */
+/* What a TCP connection carried, told when it is over. */
 struct closed_record {
 	struct head head;
 	__u8 address[16]; /* IPv4 in the first four */
 	__u16 port;
 	__u16 is_ipv6;
-	__u32 protocol;
+	__u32 padding;
 	__u64 sent;
 	__u64 received;
 	__u64 since; /* boot clock, when it was asked for */
