@@ -3,6 +3,7 @@
 //! No clock, file, socket, environment or thread: time arrives in the input. A live job and a
 //! recorded one take the same path, so the same recording always gives the same report.
 
+mod agents;
 mod ending;
 mod needs;
 mod picture;
@@ -26,7 +27,7 @@ use crate::event::{
     Transport,
 };
 use crate::finding::{Confidence, Counts, Disposition, FailOn, Finding, Kind, Needs, Severity};
-use crate::intent::{Declaration, Intent, basename, is_launcher, is_shell};
+use crate::intent::{Declaration, Intent, Text, basename, is_launcher, is_shell};
 use crate::job::{Job, StepKey};
 use crate::lineage::{Lineage, Process, Standing, Touch};
 use crate::policy::{Peer, Places, Policy, Program, Rules, Ruling, Verb};
@@ -128,6 +129,8 @@ pub struct Engine {
     /// Coding agents that are about to be launched.
     agents: HashMap<ProcessKey, Arc<str>>,
     agents_seen: BTreeSet<String>,
+    /// What agents said they would do, and what was done below them.
+    work: agents::Work,
     rules: HashMap<(StepKey, Option<Arc<str>>), Arc<Rules>>,
     steps: BTreeMap<StepKey, StepTally>,
     groups: BTreeMap<GroupKey, Group>,
@@ -287,6 +290,7 @@ impl Engine {
             stepping: steps::Steps::default(),
             agents: HashMap::new(),
             agents_seen: BTreeSet::new(),
+            work: agents::Work::default(),
             rules: HashMap::new(),
             steps: BTreeMap::new(),
             groups: BTreeMap::new(),
@@ -319,6 +323,15 @@ impl Engine {
             Input::Start(start) => {
                 self.last = start.time;
                 self.start = Some(start.clone());
+            }
+            Input::Declaration(Declaration { text: Text::ToolCall(call), .. }) => {
+                self.work.called(sequence, call);
+            }
+            Input::Declaration(Declaration { text: Text::ToolResult(result), .. }) => {
+                self.work.answered(result);
+            }
+            Input::Declaration(Declaration { text: Text::AgentSession(session), .. }) => {
+                self.work.session(session);
             }
             Input::Declaration(declaration) => {
                 if let Some(start) = &self.start {
@@ -373,10 +386,13 @@ impl Engine {
                     process.sha256 = self.digest(&launch.executable);
                 }
                 let above = running.parent.and_then(|parent| self.lineage.get(parent));
-                process.agent = self
-                    .agents
-                    .remove(&running.process)
-                    .or_else(|| above.and_then(|above| above.agent.clone()));
+                let agent = self.agents.remove(&running.process);
+                process.is_agent = agent.is_some();
+                process.errand = above.and_then(|above| match above.is_agent {
+                    true => Some(running.process),
+                    false => above.errand,
+                });
+                process.agent = agent.or_else(|| above.and_then(|above| above.agent.clone()));
                 self.lineage.insert(process);
                 // The guard was started in the midst of this step.
                 if let Some(launch) = &running.launch
@@ -407,6 +423,9 @@ impl Engine {
             // They are told, and never judged: nothing of this job made them.
             Fact::Socket(socket) if self.sockets.len() < Self::SOCKETS => self.sockets.push(socket.clone()),
             Fact::Socket(_) => {}
+            Fact::AgentRecord { agent, file, problem, time } => {
+                self.work.problem(sequence, *time, agent, file, problem);
+            }
             Fact::Gap { text } => self.told_gaps.push(text.clone()),
             Fact::Credential { file } => {
                 if file.inode != 0 {
@@ -458,6 +477,7 @@ impl Engine {
             Activity::Launch(launch) => self.launch(sequence, event, launch, &start),
             Activity::Exit { .. } => {
                 self.lineage.end(event.actor);
+                self.work.ended(event.actor);
                 self.drawing.end(event.actor);
             }
             Activity::Open { file, access } => self.open(sequence, event, file, *access, &start),
@@ -515,7 +535,7 @@ impl Engine {
     fn watch(&mut self, sequence: u64, event: &Event, start: &Start) {
         let nearest = self.lineage.get(event.actor).and_then(|process| process.command.as_deref());
         let explanation = Explanation::Undeclared { nearest: nearest.map(ToOwned::to_owned) };
-        self.act(sequence, event, &Effect::Other, &explanation, &Ruling::Unrestricted, start);
+        self.act(sequence, event, &Effect::Other, &[], &explanation, &Ruling::Unrestricted, start);
     }
 
     /// Keeps what a later act may be counted or joined with: what the rules want remembered, and secrets taken.
@@ -630,10 +650,20 @@ impl Engine {
         let name = identity.name(launch);
         let sha256 = self.digest(&launch.executable);
         let agent = self.agents.remove(&event.actor);
+        let above = process.parent.and_then(|parent| self.lineage.get(parent));
+        let is_below_agent = above.is_some_and(|above| above.agent.is_some());
         if let Some(process) = self.lineage.get_mut(event.actor) {
             process.sha256 = sha256;
-            if agent.is_some() {
-                process.agent = agent;
+            if let Some(agent) = agent {
+                let is_tool = agents::is_only_a_tool(&agent, launch);
+                process.agent = Some(agent);
+                process.is_agent = !is_tool;
+            } else if std::mem::take(&mut process.is_agent) {
+                // A copy of the agent that becomes what it was forked for; the agent itself may change its image.
+                match is_below_agent {
+                    true => process.errand = Some(event.actor),
+                    false => process.is_agent = true,
+                }
             }
             process.name = name.into();
             process.launch = Some(Arc::new(launch.clone()));
@@ -651,6 +681,9 @@ impl Engine {
         if let Some(process) = self.lineage.get(event.actor) {
             self.drawing.launch(process, event.time);
         }
+        if let Some(process) = self.lineage.get(event.actor) {
+            self.work.started(process, launch, event.time);
+        }
         let program = launch.program().path.clone();
         let ruling = self.judge_launch(event.actor, launch, reach, start);
         let effect = Effect::Launch { program: program.clone() };
@@ -662,7 +695,7 @@ impl Engine {
         if let Ruling::Allowed(rule) = &ruling {
             explanation = Explanation::Declared(format!("allowed by `{}` ({})", rule.text, rule.location));
         }
-        let is_found = self.act(sequence, event, &effect, &explanation, &ruling, start);
+        let is_found = self.act(sequence, event, &effect, &[], &explanation, &ruling, start);
         self.needs_program(event.actor, launch, is_transparent, is_found, start);
     }
 
@@ -787,7 +820,7 @@ impl Engine {
             by_owner && process.standing != Standing::Script && store.is_opened_casually_by(&process.name);
         let effect = Effect::Read { path: path.clone(), store, by_owner };
         let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
-        self.act(sequence, event, &effect, &explanation, &ruling, start);
+        self.act(sequence, event, &effect, &[], &explanation, &ruling, start);
         if !matches!(explanation, Explanation::Declared(_)) {
             let touch = Touch {
                 sequence,
@@ -827,7 +860,7 @@ impl Engine {
         }
         // Here the connection came first; else the original read is told when one comes.
         if !self.lineage.strand(event.actor).contacts.is_empty() {
-            self.act(sequence, event, &effect, &explanation, &Ruling::Unrestricted, start);
+            self.act(sequence, event, &effect, &[], &explanation, &Ruling::Unrestricted, start);
         }
         self.lineage.read(event.actor, original);
     }
@@ -841,7 +874,7 @@ impl Engine {
         let effect = Effect::Write { path: path.clone(), store };
         let explanation = self.explain(event.actor, &effect, &[], &ruling, &context);
         self.note_writer(sequence, event, path, &explanation, start);
-        if !self.act(sequence, event, &effect, &explanation, &ruling, start)
+        if !self.act(sequence, event, &effect, &[], &explanation, &ruling, start)
             && let Some(process) = self.lineage.get(event.actor)
         {
             self.steps.entry(process.step.clone()).or_default().needs.writes(path, &start.job);
@@ -905,7 +938,7 @@ impl Engine {
         let context = self.context(start);
         let effect = Effect::Connect { object: object.clone(), address: to, transport };
         let explanation = self.explain(event.actor, &effect, &names, &ruling, &context);
-        let is_found = self.act(sequence, event, &effect, &explanation, &ruling, start);
+        let is_found = self.act(sequence, event, &effect, &names, &explanation, &ruling, start);
         self.lineage.contacted(event.actor);
         let group = self.package_group(event.actor, &object);
         let tally = self.steps.entry(step).or_default();
@@ -1037,10 +1070,16 @@ impl Engine {
         sequence: u64,
         event: &Event,
         effect: &Effect,
+        names: &[String],
         explanation: &Explanation,
         ruling: &Ruling,
         start: &Start,
     ) -> bool {
+        // The comparison borrows all else.
+        if self.lineage.get(event.actor).is_none() {
+            return false;
+        }
+        let mut work = std::mem::take(&mut self.work);
         let Some(process) = self.lineage.get(event.actor) else { return false };
         let act = Act {
             sequence,
@@ -1071,6 +1110,10 @@ impl Engine {
         if let Some((object, verb, rule)) = judged {
             hits.extend(policy_hit(ruling, process, &doer.name, object, verb, rule));
         }
+        let is_ordinary = matches!(effect, Effect::Write { path, store: None }
+            if divergence::is_ordinary_place(path, &self.context(start)));
+        let is_kept = work.did(&act, names, ruling, is_ordinary);
+        self.work = work;
         let is_found = !hits.is_empty();
         let declared = match ruling {
             _ if !is_found => None,
@@ -1085,6 +1128,10 @@ impl Engine {
         self.remember(sequence, event, kept, &hits);
         if is_found {
             self.record(sequence, event.time, hits, declared.as_deref());
+        }
+        if is_kept {
+            // Its story is told at the end, when the agent's record had time to arrive.
+            self.lineage.keep(event.actor);
         }
         is_found
     }
@@ -1212,6 +1259,8 @@ fn newcomer(key: ProcessKey, step: StepKey, standing: Standing, time: Timestamp,
         tool: None,
         sha256: None,
         agent: None,
+        is_agent: false,
+        errand: None,
         command: None,
         strand: key,
         started: time,

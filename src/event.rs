@@ -92,14 +92,20 @@ pub enum Activity {
         to: SocketAddr,
         transport: Transport,
     },
-    /// A TCP connection of the actor's is over, or never came about.
+    /// A connection of the actor's is over, or never came about: one of TCP, or a UDP socket that sent to
+    /// this destination alone.
     Closed {
         to: SocketAddr,
-        /// Bytes of data; what was sent again counts once.
+        #[serde(default = "tcp", skip_serializing_if = "is_tcp")]
+        transport: Transport,
+        /// Bytes of data; what TCP sent again counts once.
         sent: u64,
         received: u64,
         /// Nanoseconds since the connection was asked for.
         duration: u64,
+        /// The recording ends before the connection does; the numbers are as of then.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_open: bool,
     },
     /// The actor sent a datagram without connecting. Told once per process and destination.
     Send {
@@ -372,6 +378,16 @@ pub enum Transport {
     Other,
 }
 
+/// Recordings tell only of TCP what was carried, unless they say otherwise.
+fn tcp() -> Transport {
+    Transport::Tcp
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_tcp(transport: &Transport) -> bool {
+    *transport == Transport::Tcp
+}
+
 impl fmt::Display for Transport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -506,6 +522,8 @@ pub enum Fact {
         /// How it was read: `api`, `commit`, `tree`.
         origin: String,
     },
+    /// Something is wrong with a coding agent's own record of its tool calls.
+    AgentRecord { agent: String, file: String, problem: String, time: Timestamp },
     /// A socket that was there before the job's first step.
     Socket(Socket),
     /// Something that the recorder found out, while it watched, that it could not see.

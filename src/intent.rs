@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::event::Timestamp;
 use crate::job::{Location, StepKey};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,96 @@ pub enum Text {
         location: Location,
         text: String,
     },
+    /// A coding agent's own record: it asked for one use of a tool.
+    ToolCall(ToolCall),
+    /// The same record: how that use ended.
+    ToolResult(ToolResult),
+    /// The same record: what it says of a whole session.
+    AgentSession(AgentSession),
+}
+
+/// One use of a tool, as a coding agent's record states it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// `claude-code`
+    pub agent: String,
+    /// The agent's own name for the conversation; as its mark in the environment has it, if there is one.
+    pub session: String,
+    /// The id that the result repeats.
+    pub call: String,
+    /// The call of which this one is a part: a command inside a call that runs several, a call of a sub-agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<String>,
+    /// As the agent calls it: `Bash`.
+    pub tool: String,
+    /// By the record's own clock; 0 where the record tells no time: the time of reading stands in.
+    pub time: Timestamp,
+    /// Shell text, for a tool that runs some: one entry for each process that it is given to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<String>,
+    /// Files and addresses it names, for other tools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// It changes the files that it names.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub writes: bool,
+    /// The tool server (MCP) that carries it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
+}
+
+/// How one use of a tool ended, as a coding agent's record states it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ToolResult {
+    pub agent: String,
+    pub call: String,
+    /// By the record's own clock; 0 where the record tells no time.
+    #[serde(default)]
+    pub time: Timestamp,
+    /// The agent did not let it run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub denied: bool,
+    /// The pid, or process group, that the record names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<u32>,
+}
+
+/// What a coding agent's record says of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AgentSession {
+    pub agent: String,
+    pub session: String,
+    /// How it asks before it acts, in the agent's own word: `bypassPermissions`, `danger-full-access`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// It acts without asking.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unasked: bool,
+    /// Its working folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// The agent's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The session that started this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+}
+
+impl ToolCall {
+    /// What this call declares. `home` and `workspace` resolve `~`, `$HOME` and `./`.
+    pub fn intent(&self, home: &str, workspace: &str) -> StepIntent {
+        let mut step = StepIntent::default();
+        let mut reader = shell::Reader::new(&mut step, home, workspace);
+        for text in &self.commands {
+            reader.script(text, None);
+        }
+        if !self.names.is_empty() {
+            let word = |text: &String| Word { text: text.clone(), known: true };
+            reader.command(std::iter::once(&self.tool).chain(&self.names).map(word).collect(), None);
+        }
+        step
+    }
 }
 
 /// A word of a declared command. Parts only known at run time stand as `*`.
@@ -106,6 +197,7 @@ pub fn is_launcher(name: &str) -> bool {
             | "unshare"
             | "nsenter"
             | "runuser"
+            | "setpriv"
             | "su"
             | "doas"
             | "flock"
@@ -339,6 +431,8 @@ impl Intent {
                 step.scripts.push(file.clone());
                 shell::Reader::new(step, home, workspace).script(text, Some(location));
             }
+            // A tool call declares for what it started, not for its step.
+            Text::ToolCall(_) | Text::ToolResult(_) | Text::AgentSession(_) => {}
         }
     }
 }

@@ -15,6 +15,7 @@ pub mod finding;
 pub mod job;
 pub mod picture;
 
+pub mod agents;
 pub mod catalogue;
 pub mod commands;
 pub mod intent;
@@ -25,7 +26,6 @@ pub mod detections;
 pub mod divergence;
 pub mod engine;
 
-pub mod agents;
 pub mod evidence;
 pub mod github;
 pub mod lookup;
@@ -36,6 +36,7 @@ pub mod runners;
 pub mod sensors;
 pub mod session;
 pub mod sockets;
+pub mod transcripts;
 
 pub mod cli;
 pub mod run;

@@ -48,6 +48,11 @@ pub struct Process {
     pub sha256: Option<Arc<str>>,
     /// Id of the coding agent it is or works for.
     pub agent: Option<Arc<str>>,
+    /// It is that agent itself.
+    pub is_agent: bool,
+    /// The process that the agent started, of which this one is a part: one use of a tool, or housekeeping.
+    /// An agent that works in an errand of another one keeps it, and what it starts has errands of their own.
+    pub errand: Option<ProcessKey>,
     /// The declared command it belongs to, as `npm ci` (build.sh:3).
     pub command: Option<Arc<str>>,
     /// Root of the strand: the process of that declared command, or the step's first.
@@ -235,6 +240,11 @@ impl Lineage {
         process.started = time;
         process.launched = false;
         process.has_contacted = false;
+        // Each use of a tool is a piece of work of its own, however the agent itself was started.
+        if std::mem::take(&mut process.is_agent) {
+            process.errand = Some(child);
+            process.strand = child;
+        }
         process.ended = false;
         process.has_touched = false;
         process.is_past = false;
@@ -313,6 +323,13 @@ impl Lineage {
             process.has_touched = true;
         }
         Strand::add(list(self.strands.entry(root).or_default()), touch);
+    }
+
+    /// Keeps a process for what is told at the end.
+    pub fn keep(&mut self, key: ProcessKey) {
+        if let Some(process) = self.processes.get_mut(&key) {
+            process.has_touched = true;
+        }
     }
 
     /// Whether `above` is `key` or one of its ancestors.
@@ -484,6 +501,8 @@ mod tests {
             tool: None,
             sha256: None,
             agent: None,
+            is_agent: false,
+            errand: None,
             command: None,
             strand: key,
             started: Timestamp(0),

@@ -25,7 +25,7 @@ use crate::engine::{End, Engine, Input, Settings, Start};
 use crate::event::{Fact, Timestamp};
 use crate::evidence::{self, BadRecord, Writer};
 use crate::finding::{FailOn, Report};
-use crate::job::Job;
+use crate::job::{Job, StepKey};
 use crate::lookup::Lookup;
 use crate::policy::{self, Mode, Policy, PolicyError};
 use crate::posture::Camera;
@@ -34,6 +34,7 @@ use crate::reports::{Directory, terminal};
 use crate::runners;
 use crate::sensors::ebpf::Options;
 use crate::sensors::{self, Chosen, Kind, OnUnsupported, Sensor, Unavailable};
+use crate::transcripts::Transcripts;
 use sidecar::Wanted;
 
 /// The default report directory of `run`.
@@ -122,7 +123,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
     match cli.command {
         Command::Run(run) => self::run(&run),
         Command::Start(start) => {
-            refuse(start.mode, start.watching.sensor)?;
+            refuse(start.mode, start.watching)?;
             sidecar::start(&Wanted {
                 watching: start.watching,
                 policy: start.judging.policy,
@@ -162,7 +163,8 @@ pub(crate) fn print(text: &str) {
 }
 
 pub(crate) fn sensor_options() -> Options {
-    Options { environment: ENVIRONMENT.iter().map(|name| (*name).to_owned()).collect(), ..Options::default() }
+    let names = ENVIRONMENT.iter().copied().chain(crate::agents::marks());
+    Options { environment: names.map(ToOwned::to_owned).collect(), ..Options::default() }
 }
 
 // --- policy -----------------------------------------------------------------------------------
@@ -201,6 +203,19 @@ pub(crate) fn open_file(path: &Path) -> io::Result<File> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     Ok(file)
+}
+
+/// Opens a recording that can be read twice, as judging it needs: what comes through a pipe is kept in a
+/// file without a name first.
+pub(crate) fn open_recording(path: &Path) -> Result<File, Error> {
+    let failed = |source| Error::Recording { path: path.to_owned(), source };
+    let mut file = open_file(path).map_err(failed)?;
+    if file.stream_position().is_ok() {
+        return Ok(file);
+    }
+    let mut kept = tempfile::tempfile().map_err(failed)?;
+    io::copy(&mut file, &mut kept).and_then(|_| kept.rewind()).map_err(failed)?;
+    Ok(kept)
 }
 
 /// The whole text of a policy, of at most [`policy::LARGEST`] bytes.
@@ -255,7 +270,7 @@ fn learn(recordings: &[PathBuf]) -> Result<u8, Error> {
         .iter()
         .map(|path| {
             let path = recording(path);
-            let file = open_file(&path).map_err(|source| Error::Recording { path: path.clone(), source })?;
+            let file = open_recording(&path)?;
             judge(BufReader::new(file), Policy::absent(), None)
                 .map_err(|source| Error::Evidence { path, source })
         })
@@ -296,6 +311,7 @@ fn require_clients(policy: &Policy) -> Result<(), Error> {
 struct Tape {
     redactor: Redactor,
     lookup: Lookup,
+    transcripts: Transcripts,
     writer: Writer<BufWriter<File>>,
     engine: Engine,
     /// The first failure to write; a record with a hole is worth nothing, so the run ends with 125.
@@ -305,9 +321,19 @@ struct Tape {
 impl Tape {
     fn take(&mut self, input: Input) {
         for fact in self.lookup.before(&input) {
-            self.put(Input::Fact(fact));
+            let fact = Input::Fact(fact);
+            self.transcripts.note(&fact);
+            self.put(fact);
         }
+        self.transcripts.note(&input);
         self.put(input);
+    }
+
+    /// Takes in what coding agents have written about themselves.
+    fn read_transcripts(&mut self) {
+        for input in self.transcripts.tick(now()) {
+            self.take(input);
+        }
     }
 
     fn put(&mut self, mut input: Input) {
@@ -329,16 +355,20 @@ fn record_failed(error: &io::Error) -> io::Error {
 }
 
 /// What is asked for and not there yet is refused, never replaced in silence.
-fn refuse(mode: Option<ModeArgument>, sensor: SensorArgument) -> Result<(), Error> {
-    if sensor == SensorArgument::Seccomp {
+fn refuse(mode: Option<ModeArgument>, watching: Watching) -> Result<(), Error> {
+    if watching.sensor == SensorArgument::Seccomp {
         let text = "the sensor `seccomp` is not available yet: use `--sensor ebpf`, or `--sensor procfs` where there are no rights";
+        return Err(Error::Usage(text.to_owned()));
+    }
+    if watching.sensor == SensorArgument::Procfs && watching.ring_size.is_some() {
+        let text = "`--ring-size` is for the kernel's recorder; the sensor `procfs` has no ring: leave one of them out";
         return Err(Error::Usage(text.to_owned()));
     }
     if mode == Some(ModeArgument::Block) { Err(Error::Block) } else { Ok(()) }
 }
 
 fn run(run: &Run) -> Result<u8, Error> {
-    refuse(run.mode, run.watching.sensor)?;
+    refuse(run.mode, run.watching)?;
     let directory = std::env::current_dir()
         .map_err(|source| Error::Host { what: "the working folder".to_owned(), source })?;
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
@@ -372,15 +402,16 @@ fn run(run: &Run) -> Result<u8, Error> {
     let file =
         tempfile::tempfile().map_err(|source| Error::Host { what: "the record".to_owned(), source })?;
     let settings = Settings { fail_on: run.judging.fail_on };
+    let facts = runners::facts(&job);
     let mut tape = Tape {
         redactor,
         lookup: Lookup::default(),
+        transcripts: transcripts(&facts, &job),
         writer: Writer::new(BufWriter::with_capacity(1 << 16, file)),
         engine: Engine::new(policy, settings),
         failure: None,
     };
 
-    let facts = runners::facts(&job);
     let mut camera = camera(&facts, &job);
     let mut sensor = choose(run.watching)?;
     tape.take(Input::Start(Start {
@@ -410,6 +441,9 @@ fn run(run: &Run) -> Result<u8, Error> {
     }
     for text in sensor.gaps() {
         tape.take(Input::Fact(Fact::Gap { text }));
+    }
+    for input in tape.transcripts.end(now()) {
+        tape.take(input);
     }
     for fact in camera.end() {
         tape.take(Input::Fact(fact));
@@ -453,7 +487,7 @@ pub(crate) fn start_sensor(watching: Watching) -> Result<Chosen, Error> {
         SensorArgument::Auto => Kind::Auto,
         SensorArgument::Ebpf => Kind::Ebpf,
         SensorArgument::Procfs => Kind::Procfs,
-        SensorArgument::Seccomp => return Err(refuse(None, watching.sensor).err().unwrap_or(Error::Block)),
+        SensorArgument::Seccomp => return Err(refuse(None, watching).err().unwrap_or(Error::Block)),
     };
     // Where blocking is asked for the default is to fail; such a run is refused before this.
     let on_unsupported = match watching.on_unsupported {
@@ -464,6 +498,16 @@ pub(crate) fn start_sensor(watching: Watching) -> Result<Chosen, Error> {
     let mut options = sensor_options();
     options.ring_bytes = watching.ring_size.unwrap_or(options.ring_bytes);
     Ok(sensors::choose(kind, on_unsupported, &options)?)
+}
+
+/// What follows the records of coding agents below the homes of this host.
+pub(crate) fn transcripts(facts: &[Fact], job: &Job) -> Transcripts {
+    let homes = facts.iter().filter_map(|fact| match fact {
+        Fact::Home { path, .. } => Some(PathBuf::from(path)),
+        _ => None,
+    });
+    let step = job.steps.first().map_or_else(StepKey::local, |step| step.key.clone());
+    Transcripts::new(homes.chain([PathBuf::from(&job.home)]), PathBuf::from(&job.workspace), now(), step)
 }
 
 /// What takes the snapshots of this host for this job.
@@ -511,6 +555,7 @@ async fn watch(command: &[OsString], sensor: &mut dyn Sensor, tape: &mut Tape) -
                 for event in sensor.drain(false) {
                     tape.take(Input::Event(event));
                 }
+                tape.read_transcripts();
                 bury_orphans(child.id());
             }
             // We stay to write the reports. A terminal sends Ctrl-C to the command as well, which must
@@ -633,7 +678,7 @@ fn replay(replay: &Replay) -> Result<u8, Error> {
             _ => Policy::absent(),
         },
     };
-    let file = open_file(&path).map_err(|source| Error::Recording { path: path.clone(), source })?;
+    let file = open_recording(&path)?;
     let report = judge(BufReader::new(file), policy, replay.judging.fail_on)
         .map_err(|source| Error::Evidence { path: path.clone(), source })?;
     if let Some(directory) = &replay.judging.report_dir {
@@ -661,10 +706,6 @@ pub fn judge_what_is_left(
 ///
 /// Whether the recording can be trusted is asked when it is read as a whole.
 fn prepare(engine: &mut Engine, recording: &mut (impl io::BufRead + io::Seek)) {
-    // What comes through a pipe can be read once only; it has such a file at its beginning or not at all.
-    if recording.rewind().is_err() {
-        return;
-    }
     for input in evidence::late(recording) {
         engine.prepare(&input);
     }

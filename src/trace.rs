@@ -8,6 +8,7 @@
 //! answer api.example 203.0.113.7        a name server's answer
 //! digest /usr/bin/tool ab…              the content of a program, told before its launch
 //! 2 agent codex                         the process is a coding agent, told before its launch
+//! 2 call c1 make build                  Claude Code's record: call c1 asks for this command
 //! before sudoers /etc/sudoers a         what a posture check found at the start: check, object, value[, file]
 //! after sudoers /etc/sudoers b          and at the end
 //! 2 trace read-memory 77                also: bpf COMMAND; unix PATH; socket FAMILY KIND PROTOCOL; module PATH
@@ -25,7 +26,7 @@ use crate::event::{
     Access, Activity, Event, Fact, File, Launch, PostureItem, ProcessKey, Reach, Sight, Timestamp, Transport,
 };
 use crate::finding::Report;
-use crate::intent::{Declaration, Text};
+use crate::intent::{Declaration, Text, ToolCall};
 use crate::job::{Job, Location, Provider, Step, StepKey};
 use crate::policy::Policy;
 
@@ -83,6 +84,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
     ];
     let mut time = START;
     let mut facts = Vec::new();
+    let mut calls = Vec::new();
     let mut posture: BTreeMap<String, (Vec<PostureItem>, Vec<PostureItem>)> = BTreeMap::new();
     // Gives the place of whatever comes next.
     let mut event = |actor: u32, activity: Option<Activity>| {
@@ -100,6 +102,19 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         if let ["digest", path, digest] = words[..] {
             let file = executable(path);
             facts.push((event(0, None), Fact::Digest { file, sha256: Some(digest.to_owned()) }));
+            continue;
+        }
+        if let [_, "call", id, ..] = words[..] {
+            let call = ToolCall {
+                agent: "claude-code".into(),
+                session: "s".into(),
+                call: id.into(),
+                tool: "Bash".into(),
+                time: Timestamp(START),
+                commands: vec![words[3..].join(" ")],
+                ..ToolCall::default()
+            };
+            calls.push((event(0, None), declaration(Text::ToolCall(call))));
             continue;
         }
         if let ["before" | "after", check, object, value, ..] = words[..] {
@@ -171,8 +186,11 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         };
         event(pid, Some(activity));
     }
-    for (at, fact) in facts.into_iter().rev() {
-        inputs.insert(at, Input::Fact(fact));
+    let mut others: Vec<(usize, Input)> =
+        facts.into_iter().map(|(at, fact)| (at, Input::Fact(fact))).chain(calls).collect();
+    others.sort_by_key(|(at, _)| *at);
+    for (at, input) in others.into_iter().rev() {
+        inputs.insert(at, input);
     }
     for (check, (before, after)) in posture {
         let fact = |at_end, items: Vec<PostureItem>| {
@@ -210,12 +228,24 @@ fn executable(word: &str) -> File {
     }
 }
 
+/// The text behind `bash -c source` is one word; a `_` inside it stands for a space.
+fn arguments(words: &[&str]) -> Vec<String> {
+    let all = || words.iter().map(|word| (*word).to_owned());
+    match words {
+        ["bash", "-c", "source", ..] => {
+            let text = words[2..].join(" ").replace('_', " ").replace("</dev/null", "< /dev/null");
+            all().take(2).chain([text]).collect()
+        }
+        _ => all().collect(),
+    }
+}
+
 fn launch(words: &[&str]) -> Activity {
     let file = executable(words[0]);
     Activity::Launch(Launch {
         requested: file.path.clone(),
         executable: file,
-        arguments: words[1..].iter().map(|word| (*word).to_owned()).collect(),
+        arguments: arguments(&words[1..]),
         directory: "/w".into(),
         uid: 1000,
         ..Launch::default()

@@ -354,3 +354,28 @@ fn a_recording_that_is_no_file_is_refused_at_once() {
         assert!(said.contains("it is not a regular file"), "{words:?}: {said}");
     }
 }
+
+#[test]
+fn a_recording_that_comes_through_a_pipe_is_judged_like_the_file() {
+    let place = Place::new("");
+    let (bytes, policy) = recording();
+    let file = place.root.path().join("evidence.jsonl");
+    fs::write(&file, &bytes).expect("written");
+    let replay = |recording: &Path, reports: &str| {
+        let mut command = place.command(&["replay"]);
+        command.arg(recording).arg("--policy").arg(&policy).args(["--report-dir", reports]);
+        command
+    };
+    let from_file = ends_within(SOON, &mut replay(&file, "from-file"));
+    let mut command = replay(Path::new("/dev/stdin"), "from-pipe");
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    child.stdin.take().expect("a pipe").write_all(&bytes).expect("it reads");
+    assert_eq!(child.wait().expect("it ends").code(), from_file.status.code());
+    let report = |folder: &str| {
+        fs::read_to_string(place.root.path().join("work").join(folder).join("findings.json"))
+            .expect("a report")
+    };
+    assert!(report("from-file").contains("run-undeclared"), "the recording has findings of its policy");
+    assert_eq!(report("from-file"), report("from-pipe"));
+}

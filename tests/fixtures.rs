@@ -17,9 +17,10 @@ fn folders() -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = fs::read_dir(root)
         .expect("fixtures/ is there")
         .map(|entry| entry.expect("a readable folder").path())
-        // Others look at these: `tests/first_run.rs`, `tests/corpus.rs`.
+        // Others look at these: `tests/first_run.rs`, `tests/corpus.rs`, `tests/agents.rs`.
         .filter(|path| {
-            path.is_dir() && !["first-run", "corpus", "atomics"].iter().any(|name| path.ends_with(name))
+            path.is_dir()
+                && !["first-run", "corpus", "atomics", "agents"].iter().any(|name| path.ends_with(name))
         })
         .collect();
     folders.sort();

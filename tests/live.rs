@@ -68,6 +68,48 @@ fn a_theft_fails_the_job_and_is_told_alike_by_a_replay() {
 }
 
 #[test]
+fn bytes_are_counted_of_datagrams_and_of_connections_that_stay_open() {
+    live("bytes_are_counted_of_datagrams_and_of_connections_that_stay_open", |network| {
+        let sink = Sink::start(SocketAddrV4::new(network.address, 0)).expect("a server");
+        let (address, port) = (sink.address.ip(), sink.address.port());
+        // Nobody listens for the datagrams; the ones on file 4 are over with the shell, the others are not.
+        let (over, open) = (port ^ 1, port ^ 2);
+        let place = Place::new(&format!(
+            "exec 3<>/dev/tcp/{address}/{port} 4<>/dev/udp/{address}/{over} 5<>/dev/udp/{address}/{open}\n\
+             printf '%500s' '' >&3\nprintf '%30s' '' >&4\nprintf '%7s' '' >&5\n\
+             sleep 10 4>&- >/dev/null 2>&1 &\n"
+        ));
+        let output = place.run(&[], &["bash", "build.sh"]);
+        let evidence =
+            fs::read_to_string(place.root.path().join("report/evidence.jsonl")).expect("a recording");
+        let mut carried: Vec<(u64, u64, &str, bool)> = Vec::new();
+        for line in evidence.lines().filter(|line| line.contains("\"closed\"")) {
+            let line: Value = serde_json::from_str(line).expect("JSON");
+            let closed = &line;
+            let to: std::net::SocketAddr = closed["to"].as_str().expect("an address").parse().expect("one");
+            carried.push((
+                u64::from(to.port()),
+                closed["sent"].as_u64().expect("a number"),
+                if closed["transport"] == "udp" { "udp" } else { "tcp" },
+                closed["is_open"] == true,
+            ));
+        }
+        carried.sort_unstable();
+        let mut wanted = [
+            (u64::from(port), 500, "tcp", true),
+            (u64::from(over), 30, "udp", false),
+            (u64::from(open), 7, "udp", true),
+        ];
+        wanted.sort_unstable();
+        assert_eq!(carried, wanted);
+        for destination in place.report()["steps"][0]["destinations"].as_array().expect("destinations") {
+            assert!(destination["sent"].as_u64().is_some_and(|sent| sent > 0), "{destination}");
+        }
+        place.replay_is_the_same(&output);
+    });
+}
+
+#[test]
 fn a_clean_job_passes_its_status_on_and_is_told_alike_by_a_replay() {
     live("a_clean_job_passes_its_status_on_and_is_told_alike_by_a_replay", |_| {
         let place = Place::new("set -eu\necho built > out.txt\ncat out.txt\nexit 3\n");

@@ -7,4 +7,8 @@ pub(super) const AGENT: Agent = Agent {
     title: "aider",
     programs: &["/**/bin/aider", "/**/site-packages/aider/__main__.py"],
     modules: &["aider", "aider.main"],
+    hosts: &[],
+    keeps: &[],
+    marks: super::Marks::NONE,
+    record: None,
 };

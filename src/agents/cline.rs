@@ -7,4 +7,8 @@ pub(super) const AGENT: Agent = Agent {
     title: "Cline",
     programs: &["/**/node_modules/cline/bin/{,.}cline", "/**/@cline/cli-*/bin/cline"],
     modules: &[],
+    hosts: &["api.cline.bot"],
+    keeps: &[],
+    marks: super::Marks::NONE,
+    record: None,
 };

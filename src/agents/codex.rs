@@ -12,4 +12,15 @@ pub(super) const AGENT: Agent = Agent {
         "/**/codex-{x86_64,aarch64}-unknown-linux-{musl,gnu}",
     ],
     modules: &[],
+    hosts: &[
+        "api.openai.com",
+        "chatgpt.com",
+        "*.chatgpt.com",
+        "auth.openai.com",
+        "github.com",
+        "api.github.com",
+    ],
+    keeps: &[],
+    marks: super::Marks::NONE,
+    record: None,
 };

@@ -11,4 +11,14 @@ pub(super) const AGENT: Agent = Agent {
         "/**/@github/copilot-*/copilot",
     ],
     modules: &[],
+    hosts: &[
+        "api.github.com",
+        "api.githubcopilot.com",
+        "*.githubcopilot.com",
+        "copilot-proxy.githubusercontent.com",
+        "telemetry.business.githubcopilot.com",
+    ],
+    keeps: &[],
+    marks: super::Marks::NONE,
+    record: None,
 };

@@ -10,4 +10,8 @@ pub(super) const AGENT: Agent = Agent {
         "/**/.local/share/cursor-agent/versions/*/index.js",
     ],
     modules: &[],
+    hosts: &["*.cursor.sh", "cursor.com", "*.cursor.com"],
+    keeps: &[],
+    marks: super::Marks::NONE,
+    record: None,
 };

@@ -1,4 +1,4 @@
-//! Coding agents: how each is known when it starts.
+//! Coding agents: how each is known when it starts, and how its own record of tool calls is read.
 //!
 //! One file per agent. A signature is about files, not names alone: the folder of the vendor's package,
 //! the place of the vendor's installer. Whoever copies an agent's path labels itself with that agent,
@@ -17,9 +17,13 @@ mod qwen;
 
 use std::sync::LazyLock;
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use crate::event::{Launch, normal_path};
+use crate::event::{Launch, Timestamp, normal_path};
+use crate::intent::{AgentSession, ToolCall, ToolResult};
 
 /// One coding agent.
 #[derive(Debug)]
@@ -32,6 +36,156 @@ pub struct Agent {
     pub programs: &'static [&'static str],
     /// Python modules it is run as (`python -m`).
     pub modules: &'static [&'static str],
+    /// Its own services, by name; `*.x.example` for all below. What the agent's own process asks of them is its work.
+    pub hosts: &'static [&'static str],
+    /// What its own process keeps in a home on its own account, beside its record: globs such as `~/.claude/plugins/**`.
+    pub keeps: &'static [&'static str],
+    /// What it writes into the environment of what it starts.
+    pub marks: Marks,
+    /// How its record is read; `None` where nothing of ours can.
+    pub record: Option<&'static Record>,
+}
+
+impl Agent {
+    /// Whether a path is among what the agent itself keeps, in whatever home.
+    pub fn is_kept(&self, path: &str) -> bool {
+        let (set, owners) = &*KEPT;
+        set.matches(path).iter().any(|index| owners[*index] == self.id)
+    }
+
+    /// Whether a name is one of the agent's own services.
+    pub fn is_own_host(&self, name: &str) -> bool {
+        self.hosts.iter().any(|host| match host.strip_prefix("*.") {
+            Some(domain) => {
+                name.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+            }
+            None => *host == name,
+        })
+    }
+}
+
+/// Variables that an agent gives to what it starts. Anybody can set them: they label, and prove nothing.
+#[derive(Debug)]
+pub struct Marks {
+    /// Those that hold the session's id, as the record has it.
+    pub session: &'static [&'static str],
+    /// Those that hold the id of the tool call.
+    pub call: &'static [&'static str],
+}
+
+impl Marks {
+    pub const NONE: Self = Self { session: &[], call: &[] };
+}
+
+/// What an agent writes about itself, and how it hands a command to a shell.
+#[derive(Debug)]
+pub struct Record {
+    /// Where it lies. The first place that matches a file says how to read it.
+    pub places: &'static [Place],
+    /// The reader of one file, which is asked for its pieces in their order. A file that is written anew
+    /// (`Form::Whole`) gets a new reader each time.
+    pub reader: fn(path: &str) -> Box<dyn Reader>,
+    /// The command that the model asked for, inside the words of a process that the agent starts for it.
+    /// `None` for what the agent starts on its own account, and for words that do not show the command.
+    pub command: fn(words: &[String]) -> Option<String>,
+    /// Names under which the agent's program is only a tool: Claude Code's file also is a `grep`.
+    pub tools: &'static [&'static str],
+}
+
+/// Files that hold records.
+#[derive(Debug)]
+pub struct Place {
+    /// A glob below any user's home (`~/.claude/projects/**/*.jsonl`) or below the workspace (`./.aider.chat.history.md`).
+    pub files: &'static str,
+    pub form: Form,
+}
+
+impl Place {
+    /// Whether it lies in a home, and the glob below that.
+    pub fn below(&self) -> (bool, &'static str) {
+        match self.files.split_once('/') {
+            Some(("~", rest)) => (true, rest),
+            Some((".", rest)) => (false, rest),
+            _ => panic!("`{}` begins with neither `~/` nor `./`", self.files),
+        }
+    }
+}
+
+/// How a record grows, and what one piece of it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// By lines at its end; a piece is one line. What was read must not change any more.
+    Lines,
+    /// It is written anew as a whole; a piece is the whole file. Entries that were told before are not told again.
+    Whole,
+    /// An SQLite database, whose write-ahead log may hold most of it. It is read from a copy, never in place.
+    /// Each query has one parameter, the largest value that its first column had so far (at first -1). That
+    /// column is an integer; the second is text, or a blob of text: a piece.
+    Database(&'static [&'static str]),
+}
+
+/// Reads one file of a record, piece by piece. What it is given was written by others: it is data, and
+/// may be anything.
+pub trait Reader: std::fmt::Debug {
+    /// What this piece says.
+    fn read(&mut self, piece: &str) -> Vec<Entry>;
+}
+
+/// A reader that needs to remember nothing between two pieces.
+#[derive(Debug)]
+pub struct Stateless(pub fn(&str) -> Vec<Entry>);
+
+impl Reader for Stateless {
+    fn read(&mut self, piece: &str) -> Vec<Entry> {
+        (self.0)(piece)
+    }
+}
+
+/// What one piece of a record says, as far as it matters here. A piece of a kind that holds no tool
+/// calls says nothing; one that should and can't be read is `Unreadable`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// One use of a tool was asked for.
+    Call(ToolCall),
+    /// How it ended.
+    Result(ToolResult),
+    /// What the session says of itself. May come again when something of it changes.
+    Session(AgentSession),
+    /// It is no record of the form we know. Counted and told.
+    Unreadable,
+}
+
+/// A member of a JSON object, if it is text.
+fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
+    value.get(name).and_then(Value::as_str)
+}
+
+/// An RFC 3339 time, as most records have it.
+fn moment(text: &str) -> Option<Timestamp> {
+    let nanoseconds = OffsetDateTime::parse(text, &Rfc3339).ok()?.unix_timestamp_nanos();
+    u64::try_from(nanoseconds).ok().map(Timestamp)
+}
+
+/// The short texts anywhere in a value: what a call of a tool server may name. Bounded.
+fn plain_words(value: &Value) -> Vec<String> {
+    const MOST: usize = 64;
+    const LONGEST: usize = 4096;
+    let mut words = Vec::new();
+    let mut left = vec![value];
+    while let Some(value) = left.pop() {
+        match value {
+            Value::String(word) if word.len() <= LONGEST && words.len() < MOST => words.push(word.clone()),
+            Value::Array(values) => left.extend(values.iter().rev()),
+            Value::Object(values) => left.extend(values.values().rev()),
+            _ => {}
+        }
+    }
+    words
+}
+
+/// The agent with this id.
+pub fn by_id(id: &str) -> Option<&'static Agent> {
+    ALL.iter().copied().find(|agent| agent.id == id)
 }
 
 /// Every agent, by id.
@@ -47,6 +201,51 @@ pub const ALL: &[&Agent] = &[
     &opencode::AGENT,
     &qwen::AGENT,
 ];
+
+/// The variables by which agents mark what they start; a sensor keeps them.
+pub fn marks() -> impl Iterator<Item = &'static str> {
+    ALL.iter().flat_map(|agent| agent.marks.session.iter().chain(agent.marks.call)).copied()
+}
+
+/// Where records lie: each place with its agent.
+static PLACES: LazyLock<(GlobSet, Vec<(&'static Agent, &'static Place)>)> = LazyLock::new(|| {
+    let mut set = GlobSetBuilder::new();
+    let mut owners = Vec::new();
+    for agent in ALL {
+        for place in agent.record.iter().flat_map(|record| record.places) {
+            // Which home or workspace it is doesn't matter: an agent may be given a home of its own.
+            let glob = format!("/**/{}", place.below().1);
+            let glob = GlobBuilder::new(&glob).literal_separator(false).build();
+            set.add(glob.unwrap_or_else(|error| panic!("{}: {error}", agent.id)));
+            owners.push((*agent, place));
+        }
+    }
+    (set.build().unwrap_or_else(|error| panic!("{error}")), owners)
+});
+
+/// What agents keep: each glob with its agent.
+static KEPT: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| {
+    let mut set = GlobSetBuilder::new();
+    let mut owners = Vec::new();
+    for agent in ALL {
+        for glob in agent.keeps {
+            let below =
+                glob.strip_prefix("~/").unwrap_or_else(|| panic!("`{glob}` does not begin with `~/`"));
+            set.add(
+                Glob::new(&format!("/**/{below}")).unwrap_or_else(|error| panic!("{}: {error}", agent.id)),
+            );
+            owners.push(agent.id);
+        }
+    }
+    (set.build().unwrap_or_else(|error| panic!("{error}")), owners)
+});
+
+/// Whose record this file is, by its path, and how it is read. A database's log is the database.
+pub fn record_at(path: &str) -> Option<(&'static Agent, &'static Place)> {
+    let path = ["-wal", "-shm", "-journal"].iter().find_map(|end| path.strip_suffix(end)).unwrap_or(path);
+    let (set, owners) = &*PLACES;
+    set.matches(path).first().map(|index| owners[*index])
+}
 
 static PROGRAMS: LazyLock<(GlobSet, Vec<usize>)> = LazyLock::new(|| {
     let mut set = GlobSetBuilder::new();

@@ -7,4 +7,8 @@ pub(super) const AGENT: Agent = Agent {
     title: "OpenClaw",
     programs: &["/**/node_modules/openclaw/openclaw.mjs", "/**/node_modules/openclaw/dist/{index,entry}.*js"],
     modules: &[],
+    hosts: &[],
+    keeps: &[],
+    marks: super::Marks::NONE,
+    record: None,
 };

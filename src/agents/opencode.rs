@@ -11,4 +11,8 @@ pub(super) const AGENT: Agent = Agent {
         "/**/.opencode/bin/opencode",
     ],
     modules: &[],
+    hosts: &["opencode.ai", "api.opencode.ai", "models.dev"],
+    keeps: &[],
+    marks: super::Marks::NONE,
+    record: None,
 };

@@ -11,4 +11,8 @@ pub(super) const AGENT: Agent = Agent {
         "/**/@qwen-code/qwen-code/dist/{cli,index}.js",
     ],
     modules: &[],
+    hosts: &["chat.qwen.ai", "dashscope.aliyuncs.com"],
+    keeps: &[],
+    marks: super::Marks::NONE,
+    record: None,
 };

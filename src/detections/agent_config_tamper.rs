@@ -12,9 +12,10 @@
 //! Look at the change before anything starts again. Keep these files read-only for agents, or allow the path for the step.
 //!
 //! ## Known limits
-//! The agent program itself may write its settings in its home; that is a note of low severity. What the new text says is not judged.
+//! The agent program itself may write its settings in its home; that is a note of low severity, and what it is known to keep there is nothing. What the new text says is not judged.
 
 use super::{Act, Detection, Ground, Hit, attack, ground, named};
+use crate::agents;
 use crate::catalogue;
 use crate::divergence::{Effect, Explanation};
 use crate::event::Activity;
@@ -78,6 +79,10 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     let is_itself = is_agents && above.is_none_or(|above| above.agent.is_none());
     let is_own_home = act.context.all_homes.iter().any(|home| path.starts_with(&format!("{home}/.")))
         && !path.starts_with(&format!("{}/", act.context.job.workspace));
+    let agent = act.process.agent.as_deref().and_then(agents::by_id);
+    if act.process.is_agent && agent.is_some_and(|agent| agent.is_kept(path)) {
+        return Vec::new();
+    }
     let weight = match ground {
         Ground::Foreign => (severity, Confidence::High),
         _ if is_itself && is_own_home => (Severity::Low, Confidence::Low),

@@ -11,7 +11,7 @@
 //! Revoke the agent's login, read what it was asked in the recording, and remove the package that started it.
 //!
 //! ## Known limits
-//! An agent that the step's own text starts, with whatever options, is the author's choice. A copy of an agent under another name and with
+//! An agent that the step's own text starts, with whatever options, is the author's choice. One that the project's own code starts so is a note. A copy of an agent under another name and with
 //! another content is not known as one.
 
 use super::{Act, Detection, Ground, Hit, attack, ground};
@@ -66,10 +66,23 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         let title = format!("Other people's code started the coding agent {agent}");
         return attack(act, &DETECTION, (Severity::Critical, Confidence::High), title, program);
     }
-    if !is_unasked || act.process.command.is_some() && act.process.strand == act.process.key {
+    // What an agent starts is a strand of its own, and not what the step's text names.
+    let is_named = act.process.command.is_some()
+        && act.process.strand == act.process.key
+        && act.process.errand != Some(act.process.key);
+    if !is_unasked || is_named {
         return Vec::new();
     }
-    let by = agent_above.unwrap_or("the project's own code");
+    let Some(by) = agent_above else {
+        // Many projects keep how they start their agent in a script: a note.
+        if act.process.command.is_none() {
+            return Vec::new();
+        }
+        let title = format!(
+            "the project's own code started the coding agent {agent} with its questions switched off"
+        );
+        return attack(act, &DETECTION, (Severity::High, Confidence::Low), title, program);
+    };
     let title = format!("{by} started the coding agent {agent} with its questions switched off");
     attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, program)
 }

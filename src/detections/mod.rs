@@ -4,7 +4,10 @@
 //! The `//!` comment that opens a rule's file is its page: `edamame-guard rules ID`.
 
 mod agent_config_tamper;
+mod agent_contradicted;
 mod agent_escalation;
+mod agent_record_lost;
+mod agent_undeclared;
 mod ci_token_abuse;
 mod cloud_metadata;
 mod container_escape;
@@ -38,10 +41,14 @@ use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
 use crate::lineage::{Lineage, Process, Standing, Strand, Touch};
 
 /// The rules that the engine itself speaks for: the policy's three planes, and losses.
+pub use agent_contradicted::DETECTION as AGENT_CONTRADICTED;
+pub use agent_record_lost::DETECTION as AGENT_RECORD_LOST;
+pub use agent_undeclared::DETECTION as AGENT_UNDECLARED;
 pub use coverage_heartbeat::DETECTION as HEARTBEAT;
 pub use coverage_hook::DETECTION as HOOK;
 pub use coverage_lineage::DETECTION as LINEAGE;
 pub use coverage_records::DETECTION as RECORDS;
+pub use cred_file_access::DETECTION as CREDENTIAL;
 pub use egress_undeclared::DETECTION as EGRESS;
 pub use file_undeclared::DETECTION as FILE;
 pub use policy_changed::DETECTION as POLICY_CHANGED;
@@ -53,7 +60,10 @@ pub use sensor_evasion::DETECTION as EVASION;
 pub fn all() -> &'static [&'static Detection] {
     &[
         &agent_config_tamper::DETECTION,
+        &agent_contradicted::DETECTION,
         &agent_escalation::DETECTION,
+        &agent_record_lost::DETECTION,
+        &agent_undeclared::DETECTION,
         &ci_token_abuse::DETECTION,
         &cloud_metadata::DETECTION,
         &container_escape::DETECTION,

@@ -33,6 +33,7 @@ impl Engine {
             ));
         // What an organisation or a base branch says can't be loosened by an input.
         let fail_on = self.policy.ceiling().map_or(fail_on, |ceiling| ceiling.stricter(fail_on));
+        self.judge_agents(&start);
         let (posture, unread) = self.posture(&start, end.as_ref().is_some_and(|end| end.watching));
         let mut coverage = self.coverage(&start, end.as_ref());
         coverage.gaps.extend(unread);
@@ -40,6 +41,7 @@ impl Engine {
             std::mem::take(&mut self.groups).into_values().map(Group::told).collect();
         findings.extend(self.losses());
         findings.extend(self.policy_changed(start.time));
+        findings.extend(self.lost_records());
         let mut findings = fold(findings);
         for finding in &mut findings {
             finding.fingerprint = fingerprint(finding, &start.job);
@@ -188,6 +190,8 @@ impl Engine {
                 self.unnamed.len()
             ));
         }
+        gaps.extend(self.work.gaps());
+        gaps.extend(self.own_removals());
         gaps.extend(self.told_gaps.iter().cloned());
         gaps.extend(self.stepping.unseen_containers());
         if self.unattributed > 0 {
@@ -345,7 +349,7 @@ impl Group {
     }
 }
 
-fn coverage_finding(rule: &Detection, title: String, object: String, since: Timestamp) -> Finding {
+pub(super) fn coverage_finding(rule: &Detection, title: String, object: String, since: Timestamp) -> Finding {
     Finding {
         rule: rule.id,
         kind: Kind::Coverage,

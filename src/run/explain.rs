@@ -67,7 +67,7 @@ pub fn explain(file: &Path, what: Option<&str>, recorded: Option<&Path>) -> Resu
 }
 
 fn judged(path: &Path, policy: Policy) -> Result<Report, Error> {
-    let file = super::open_file(path).map_err(|source| Error::Recording { path: path.to_owned(), source })?;
+    let file = super::open_recording(path)?;
     judge(BufReader::new(file), policy, None)
         .map_err(|source| Error::Evidence { path: path.to_owned(), source })
 }

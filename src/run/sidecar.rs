@@ -33,6 +33,7 @@ use crate::run::{self, Error, TICK};
 use crate::runners;
 use crate::sensors::{Chosen, Sensor};
 use crate::session::{About, Answer, Finished, NoSession, Request, Session};
+use crate::transcripts::Transcripts;
 
 /// The word that makes this program the detached recorder; not for people.
 pub const RECORD: &str = "__record";
@@ -454,6 +455,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         lookup,
         job: job.clone(),
         has_workflow: false,
+        transcripts: run::transcripts(&facts, &job),
         writer: Writer::new(BufWriter::with_capacity(
             1 << 16,
             private(&session.file("evidence.jsonl")).map_err(host)?,
@@ -530,6 +532,7 @@ struct Recorder {
     job: Job,
     /// Somebody handed the workflow's file over.
     has_workflow: bool,
+    transcripts: Transcripts,
     writer: Writer<BufWriter<File>>,
     failure: Option<io::Error>,
     lost: u64,
@@ -545,8 +548,11 @@ impl Recorder {
             self.redactor.add(secret);
         }
         for fact in facts {
-            self.put(Input::Fact(fact));
+            let fact = Input::Fact(fact);
+            self.transcripts.note(&fact);
+            self.put(fact);
         }
+        self.transcripts.note(&input);
         self.put(input);
     }
 
@@ -591,6 +597,9 @@ impl Recorder {
         for text in sensor.gaps() {
             self.take(Input::Fact(Fact::Gap { text }));
         }
+        for input in self.transcripts.end(run::now()) {
+            self.take(input);
+        }
         for fact in self.camera.end() {
             self.take(Input::Fact(fact));
         }
@@ -625,6 +634,9 @@ impl Recorder {
                     let is_new = !events.is_empty();
                     for event in events {
                         self.take(Input::Event(event));
+                    }
+                    for input in self.transcripts.tick(run::now()) {
+                        self.take(input);
                     }
                     let now = run::now();
                     if now.0.saturating_sub(self.beat.0) >= HEARTBEAT_NS {

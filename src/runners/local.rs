@@ -78,6 +78,10 @@ fn script(command: &[OsString], words: &[String], directory: &Path) -> Option<(P
         .enumerate()
         .skip_while(|(_, word)| is_launcher(basename(word)) || word.starts_with('-') || word.contains('='));
     let (mut at, mut named) = rest.next()?;
+    // `sudo -u runner bash x.sh`: behind a launcher's options their values may stand.
+    if at > 0 && !is_shell(basename(named)) && !named.contains('/') {
+        (at, named) = rest.by_ref().take(3).find(|(_, word)| is_shell(basename(word)))?;
+    }
     let is_shells = is_shell(basename(named));
     if is_shells {
         // `-c` text is part of the command line itself; `-o pipefail` takes a word.

@@ -35,6 +35,8 @@ impl Anchor {
             "call" => "system-calls",
             "answer" => "dns-answer",
             "speech" => "dns-question-and-tls-hello",
+            "closed" => "tcp-close",
+            "released" => "udp-close",
             "ring" => "io_uring",
             "ring_request" => "io_uring-requests",
             "ring_result" => "io_uring-results",

@@ -168,6 +168,7 @@ static HOOKS: &[Row] = &[
     hook("dns-question", Tells::Question),
     hook("tls-hello", Tells::Hello),
     hook("tcp-close", Tells::Closed),
+    hook("udp-close", Tells::Closed),
     hook("io_uring", Tells::Ring),
     hook("io_uring-open", Tells::Open),
     hook("io_uring-open-direct", Tells::OpenRequest),

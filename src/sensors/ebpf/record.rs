@@ -33,6 +33,7 @@ const FLAG_DELETED: u16 = 32;
 
 const HEAD_COMPAT: u16 = 1;
 const HEAD_RECEIVED: u16 = 2;
+const HEAD_OPEN: u16 = 4;
 
 /// Since 6.13 the kernel keeps a mark of its own in the top bit.
 const NANOSECONDS: u32 = 0x7fff_ffff;
@@ -144,7 +145,7 @@ plain! {
         address: [u8; 16],
         port: u16,
         is_ipv6: u16,
-        padding: u32,
+        protocol: u32,
         sent: u64,
         received: u64,
         since: u64,
@@ -303,6 +304,8 @@ pub(super) fn decode(bytes: &[u8], clock: Clock) -> Option<Decoded> {
                 to: SocketAddr::new(address(record.address, record.is_ipv6 != 0), record.port),
                 sent: record.sent,
                 received: record.received,
+                transport: transport(record.protocol),
+                is_open: record.head.flags & HEAD_OPEN != 0,
                 duration: record.head.time.saturating_sub(record.since),
             })
         }

@@ -1396,12 +1396,20 @@ static __always_inline void put_ipv6(__u8 *target, struct bpf_sock_addr *context
 	words[3] = context->user_ip6[3];
 }
 
-/* Whose socket it is, kept with the socket: a packet may leave from another context. */
+/* Whose socket it is, kept with the socket: a packet may leave from another context. TCP counts
+ * its bytes itself; of UDP we do. */
 struct speaker {
 	__u64 start;
-	__u64 since; /* of the latest connection */
+	__u64 since; /* of the latest connection, or the first datagram */
+	__u64 sent;
+	__u64 received;
 	__u32 pid;
 	__u32 looks; /* how many packets were looked at for a TLS hello */
+	__u8 peer[16] __attribute__((aligned(8))); /* of UDP: IPv4 in the first four */
+	__u16 port; /* 0: none yet */
+	__u8 is_ipv6;
+	__u8 has_others; /* what it carried went to more than one */
+	__u32 padding;
 };
 
 struct {
@@ -1411,7 +1419,28 @@ struct {
 	__type(value, struct speaker);
 } speakers SEC(".maps");
 
-static __always_inline void know_speaker(struct bpf_sock_addr *context, __u32 group, __u64 start)
+/* One socket may send to many; what it carried is told for the one it kept to. A socket that was
+ * connected and carried nothing only asked the routing table. */
+static __always_inline void know_peer(struct speaker *speaker, struct bpf_sock_addr *context, bool is_ipv6)
+{
+	__u16 port = bpf_ntohs(context->user_port);
+	__u64 *known = (void *)speaker->peer, peer[2];
+
+	if (is_ipv6)
+		put_ipv6((__u8 *)peer, context);
+	else
+		put_ipv4((__u8 *)peer, context);
+	if (speaker->port == port && known[0] == peer[0] && known[1] == peer[1])
+		return;
+	if (speaker->sent)
+		speaker->has_others = 1;
+	known[0] = peer[0];
+	known[1] = peer[1];
+	speaker->port = port;
+	speaker->is_ipv6 = is_ipv6;
+}
+
+static __always_inline void know_speaker(struct bpf_sock_addr *context, __u32 group, __u64 start, bool is_ipv6)
 {
 	struct bpf_sock *socket = context->sk;
 	struct speaker *speaker;
@@ -1419,13 +1448,17 @@ static __always_inline void know_speaker(struct bpf_sock_addr *context, __u32 gr
 	if (!socket)
 		return;
 	speaker = bpf_sk_storage_get(&speakers, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (speaker)
+	if (!speaker)
+		return;
+	if (context->protocol != UDP || !speaker->since)
 		speaker->since = bpf_ktime_get_boot_ns();
-	if (speaker && (speaker->pid != group || speaker->start != start)) {
+	if (speaker->pid != group || speaker->start != start) {
 		speaker->pid = group;
 		speaker->start = start;
 		speaker->looks = 0;
 	}
+	if (context->protocol == UDP)
+		know_peer(speaker, context, is_ipv6);
 }
 
 /* The cgroup hooks run in the caller's context before a packet exists, and io_uring takes
@@ -1438,7 +1471,7 @@ int on_connect4(struct bpf_sock_addr *context)
 	struct connection_record *record;
 
 	if (owner)
-		know_speaker(context, group, owner->start);
+		know_speaker(context, group, owner->start, false);
 	if (owner && (record = new_connection(HOOK_CONNECT4, context, group, owner->start))) {
 		put_ipv4(record->address, context);
 		record->is_ipv6 = 0;
@@ -1455,7 +1488,7 @@ int on_connect6(struct bpf_sock_addr *context)
 	struct connection_record *record;
 
 	if (owner)
-		know_speaker(context, group, owner->start);
+		know_speaker(context, group, owner->start, true);
 	if (owner && (record = new_connection(HOOK_CONNECT6, context, group, owner->start))) {
 		put_ipv6(record->address, context);
 		record->is_ipv6 = 1;
@@ -1474,7 +1507,7 @@ static __always_inline void sent(__u32 hook, struct bpf_sock_addr *context, bool
 
 	if (!owner)
 		return;
-	know_speaker(context, group, owner->start);
+	know_speaker(context, group, owner->start, is_ipv6);
 	destination.start = owner->start;
 	destination.pid = group;
 	destination.port = context->user_port;
@@ -1514,6 +1547,8 @@ SEC("cgroup_skb/ingress")
 int on_answer(struct __sk_buff *packet)
 {
 	struct answer_record *record;
+	struct speaker *speaker;
+	struct bpf_sock *socket;
 	__u32 offset;
 	__u64 bytes;
 	__u8 start[20];
@@ -1527,6 +1562,10 @@ int on_answer(struct __sk_buff *packet)
 		offset = 40;
 	else
 		return 1;
+	socket = packet->sk;
+	if (socket && (socket = bpf_sk_fullsock(socket)) &&
+	    (speaker = bpf_sk_storage_get(&speakers, socket, NULL, 0)) && packet->len > offset + 8)
+		__sync_fetch_and_add(&speaker->received, packet->len - offset - 8);
 	if (bpf_skb_load_bytes(packet, offset, &port, sizeof(port)) || port != bpf_htons(DOMAIN_PORT))
 		return 1;
 	offset += 8;
@@ -1639,6 +1678,8 @@ int on_speech(struct __sk_buff *packet)
 		return 1;
 	if (protocol == UDP) {
 		offset += 8;
+		if (packet->len > offset)
+			__sync_fetch_and_add(&speaker->sent, packet->len - offset);
 		if (port != bpf_htons(DOMAIN_PORT) || packet->len <= offset)
 			return 1;
 		record = new_speech(HOOK_QUESTION, speaker, QUESTION_SIZE);
@@ -1671,46 +1712,118 @@ int on_speech(struct __sk_buff *packet)
 	return 1;
 }
 
-/* What a connection carried. Its last change of state comes in any context, so the owner is the
- * one kept with the socket. On loopback only the refused ones are told: the rest is no egress. */
-SEC("tp_btf/inet_sock_set_state")
-int BPF_PROG(on_closed, struct sock *socket, int old_state, int new_state)
+static __always_inline bool is_loopback(const __u8 *address, bool is_ipv6)
 {
-	enum { SYN_SENT = 2, CLOSE = 7, LOOPBACK = 127 };
-	struct closed_record *record;
-	struct speaker *speaker;
-	unsigned short family;
+	const __u64 *words = (const void *)address;
 
-	if (!socket || new_state != CLOSE || old_state == CLOSE)
-		return 0;
-	speaker = bpf_sk_storage_get(&speakers, socket, NULL, 0);
-	if (!speaker || !speaker->since)
-		return 0;
-	family = LOAD(sock, socket, __sk_common.skc_family);
-	if (family == AF_INET && old_state != SYN_SENT &&
-	    (bpf_ntohl(LOAD(sock, socket, __sk_common.skc_daddr)) >> 24) == LOOPBACK)
-		return 0;
-	record = bpf_ringbuf_reserve(&activity, sizeof(*record), 0);
-	if (!record) {
-		count_lost(PLANE_EGRESS);
-		return 0;
-	}
-	fill_head(&record->head, HOOK_CLOSED, speaker->pid, speaker->start);
-	__builtin_memset(record->address, 0, sizeof(record->address));
-	record->port = bpf_ntohs(LOAD(sock, socket, __sk_common.skc_dport));
+	if (!is_ipv6)
+		return address[0] == 127;
+	return !words[0] && words[1] == bpf_cpu_to_be64(1);
+}
+
+/* What a TCP connection carried. Nothing of a socket that never asked for one, and of loopback
+ * only what was refused: the rest is no egress. */
+static __always_inline bool fill_carried(struct closed_record *record, void *socket, struct speaker *speaker,
+					 bool is_refused)
+{
+	unsigned short family = LOAD(sock, socket, __sk_common.skc_family);
+
+	if (!speaker->since)
+		return false;
+	__builtin_memset(record, 0, sizeof(*record));
 	record->is_ipv6 = family == AF_INET6;
-	record->padding = 0;
-	if (family == AF_INET6) {
+	if (record->is_ipv6) {
 		struct in6_addr address = LOAD(sock, socket, __sk_common.skc_v6_daddr);
 
 		__builtin_memcpy(record->address, &address, sizeof(address));
 	} else {
 		*(__be32 *)record->address = LOAD(sock, socket, __sk_common.skc_daddr);
 	}
+	if (!is_refused && !record->is_ipv6 && is_loopback(record->address, false))
+		return false;
+	fill_head(&record->head, HOOK_CLOSED, speaker->pid, speaker->start);
+	record->protocol = TCP;
+	record->port = bpf_ntohs(LOAD(sock, socket, __sk_common.skc_dport));
 	record->sent = LOAD(tcp_sock, socket, bytes_sent) - LOAD(tcp_sock, socket, bytes_retrans);
 	record->received = LOAD(tcp_sock, socket, bytes_received);
 	record->since = speaker->since;
+	return true;
+}
+
+/* The same of UDP. On loopback only what nobody answered. */
+static __always_inline bool fill_datagrams(struct closed_record *record, struct speaker *speaker)
+{
+	if (!speaker->sent || !speaker->port || speaker->has_others)
+		return false;
+	if (speaker->received && is_loopback(speaker->peer, speaker->is_ipv6))
+		return false;
+	__builtin_memset(record, 0, sizeof(*record));
+	fill_head(&record->head, HOOK_RELEASED, speaker->pid, speaker->start);
+	__builtin_memcpy(record->address, speaker->peer, sizeof(record->address));
+	record->is_ipv6 = speaker->is_ipv6;
+	record->port = speaker->port;
+	record->protocol = UDP;
+	record->sent = speaker->sent;
+	record->received = speaker->received;
+	record->since = speaker->since;
+	return true;
+}
+
+static __always_inline void tell_carried(struct closed_record *record)
+{
+	if (bpf_ringbuf_output(&activity, record, sizeof(*record), wake_activity()))
+		count_lost(PLANE_EGRESS);
+}
+
+/* Its last change of state comes in any context, so the owner is the one kept with the socket. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_closed, struct sock *socket, int old_state, int new_state)
+{
+	enum { SYN_SENT = 2, CLOSE = 7 };
+	struct closed_record record;
+	struct speaker *speaker;
+
+	if (!socket || new_state != CLOSE || old_state == CLOSE)
+		return 0;
+	speaker = bpf_sk_storage_get(&speakers, socket, NULL, 0);
+	if (!speaker || !fill_carried(&record, socket, speaker, old_state == SYN_SENT))
+		return 0;
 	speaker->since = 0;
-	bpf_ringbuf_submit(record, wake_activity());
+	tell_carried(&record);
+	return 0;
+}
+
+SEC("cgroup/sock_release")
+int on_released(struct bpf_sock *socket)
+{
+	struct closed_record record;
+	struct speaker *speaker;
+
+	if (socket->protocol != UDP)
+		return 1;
+	speaker = bpf_sk_storage_get(&speakers, socket, NULL, 0);
+	if (!speaker)
+		return 1;
+	if (fill_datagrams(&record, speaker))
+		tell_carried(&record);
+	speaker->sent = 0; /* The kernel may keep it for a while; it is told once. */
+	return 1;
+}
+
+/* Read by the guard at its end: what the sockets carried that are there still. */
+SEC("iter/bpf_sk_storage_map")
+int on_socket(struct bpf_iter__bpf_sk_storage_map *context)
+{
+	struct speaker *speaker = context->value;
+	struct closed_record record;
+	struct sock *socket = context->sk;
+
+	if (!socket || !speaker)
+		return 0;
+	if (LOAD(sock, socket, sk_protocol) == UDP ? !fill_datagrams(&record, speaker)
+						   : !fill_carried(&record, socket, speaker, false))
+		return 0;
+	record.head.flags = HEAD_OPEN;
+	bpf_seq_write(context->meta->seq, &record, sizeof(record));
 	return 0;
 }

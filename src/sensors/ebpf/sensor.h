@@ -36,6 +36,7 @@ enum hook {
 	HOOK_QUESTION,
 	HOOK_HELLO,
 	HOOK_CLOSED,
+	HOOK_RELEASED,
 	HOOK_RING,
 	HOOK_RING_OPEN,
 	HOOK_RING_OPEN_DIRECT,
@@ -84,6 +85,7 @@ struct call {
 enum {
 	HEAD_COMPAT = 1,   /* by a 32-bit system call */
 	HEAD_RECEIVED = 2, /* the descriptor came from another process */
+	HEAD_OPEN = 4,     /* the socket is there still */
 };
 
 enum plane {
@@ -198,13 +200,13 @@ struct connection_record {
 	__u32 protocol;
 };
 
-/* What a TCP connection carried, told when it is over. */
+/* What a socket carried, told when it is closed, or at the guard's end. */
 struct closed_record {
 	struct head head;
 	__u8 address[16]; /* IPv4 in the first four */
 	__u16 port;
 	__u16 is_ipv6;
-	__u32 padding;
+	__u32 protocol;
 	__u64 sent;
 	__u64 received;
 	__u64 since; /* boot clock, when it was asked for */

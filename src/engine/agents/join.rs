@@ -1,0 +1,182 @@
+//! Which tool call an errand carries out: its id in the environment, the exact text, the pid that the record
+//! names, else the only call that is open.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::{Call, Errand, Work};
+use crate::event::{ProcessKey, Timestamp};
+
+/// A record may say a moment later than the start of what it tells of.
+const SLACK_NS: u64 = 2_000_000_000;
+/// A call that nothing says to be over is open for so long.
+const WINDOW_NS: u64 = 6_000_000_000;
+
+pub(super) const BY_ID: &str = "the id in its environment";
+pub(super) const BY_TEXT: &str = "the exact text";
+pub(super) const BY_PID: &str = "the process that the record names";
+pub(super) const BY_TIME: &str = "time alone";
+
+/// Errand to call, and how they were tied.
+pub(super) type Joined = BTreeMap<ProcessKey, (usize, &'static str)>;
+
+impl Call {
+    /// Whether it was asked for, and not over, at this moment; as far as the record's clock tells.
+    pub(super) fn is_open_at(&self, time: Timestamp) -> bool {
+        let asked = self.call.time.0 <= time.0.saturating_add(SLACK_NS);
+        let is_over = match self.answered {
+            Some(answered) => answered.0.saturating_add(SLACK_NS) < time.0,
+            None => false,
+        };
+        asked && !is_over
+    }
+}
+
+/// A text without what agents and redaction change in it.
+fn plain(text: &str) -> String {
+    text.replace("< /dev/null", " ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether two texts are the same where neither had a secret taken out.
+fn is_alike(one: &str, other: &str) -> bool {
+    const MASK: &str = "***";
+    if one == other {
+        return true;
+    }
+    if !one.contains(MASK) && !other.contains(MASK) {
+        return false;
+    }
+    // What lies before the first secret and behind the last one is left as it was.
+    let ends = |text: &str| {
+        let first = text.find(MASK).unwrap_or(text.len());
+        let last = text.rfind(MASK).map_or(0, |at| at + MASK.len());
+        (text[..first].to_owned(), text[last..].to_owned())
+    };
+    let ((head, tail), (other_head, other_tail)) = (ends(one), ends(other));
+    let starts = |a: &str, b: &str| a.starts_with(b) || b.starts_with(a);
+    let closes = |a: &str, b: &str| a.ends_with(b) || b.ends_with(a);
+    head.len().min(other_head.len()) >= 4 && starts(&head, &other_head) && closes(&tail, &other_tail)
+}
+
+impl Work {
+    /// Which call each errand carries out. Each text of a call is used once.
+    pub(super) fn join(&self) -> Joined {
+        let mut by_text: HashMap<(&str, String), Vec<(usize, usize)>> = HashMap::new();
+        for (index, known) in self.calls.iter().enumerate() {
+            for (part, text) in known.call.commands.iter().enumerate() {
+                by_text.entry((&known.call.agent, plain(text))).or_default().push((index, part));
+            }
+        }
+        let mut taken: HashSet<(usize, usize)> = HashSet::new();
+        let mut joined = Joined::new();
+        let mut errands: Vec<&Errand> = self.errands.values().collect();
+        errands.sort_by_key(|errand| (errand.time, errand.process));
+        let mut left = Vec::new();
+        for errand in errands {
+            if let Some(call) = &errand.call
+                && let Some(index) = self.places.get(&(errand.agent.id.to_owned(), call.clone()))
+            {
+                joined.insert(errand.process, (*index, BY_ID));
+                taken.insert((*index, 0));
+                continue;
+            }
+            if errand.commands.is_empty() {
+                continue;
+            }
+            let texts = errand.commands.iter().chain(&errand.texts);
+            let exact = texts
+                .clone()
+                .rev()
+                .find_map(|text| self.fitting(errand, by_text.get(&(errand.agent.id, plain(text)))?, &taken));
+            let exact = exact.or_else(|| {
+                // A text with a secret in it was changed on both sides, not always alike.
+                let alike: Vec<(usize, usize)> = self.parts(errand, |recorded| {
+                    errand.commands.iter().any(|text| is_alike(&plain(text), &plain(recorded)))
+                });
+                self.fitting(errand, &alike, &taken)
+            });
+            if let Some(part) = exact {
+                taken.insert(part);
+                joined.insert(errand.process, (part.0, BY_TEXT));
+            } else {
+                left.push(errand);
+            }
+        }
+        for errand in left {
+            let named = self.calls.iter().position(|known| {
+                known.call.agent == errand.agent.id && known.process == Some(errand.process.pid)
+            });
+            if let Some(index) = named {
+                joined.insert(errand.process, (index, BY_PID));
+                taken.insert((index, 0));
+                continue;
+            }
+            let mut open = self
+                .parts(errand, |_| true)
+                .into_iter()
+                .filter(|part| !taken.contains(part) && self.is_near(part.0, errand));
+            if let (Some(part), None) = (open.next(), open.next()) {
+                taken.insert(part);
+                joined.insert(errand.process, (part.0, BY_TIME));
+            }
+        }
+        joined
+    }
+
+    /// The parts of this agent's, and where it is known this session's, calls that run something like this.
+    fn parts(&self, errand: &Errand, is_wanted: impl Fn(&str) -> bool) -> Vec<(usize, usize)> {
+        self.calls
+            .iter()
+            .enumerate()
+            .filter(|(_, known)| known.call.agent == errand.agent.id && self.is_of_session(known, errand))
+            .flat_map(|(index, known)| {
+                known.call.commands.iter().enumerate().map(move |(part, text)| ((index, part), text))
+            })
+            .filter(|(_, text)| is_wanted(text))
+            .map(|(part, _)| part)
+            .collect()
+    }
+
+    fn is_of_session(&self, known: &Call, errand: &Errand) -> bool {
+        errand.session.as_ref().is_none_or(|session| known.call.session == *session)
+    }
+
+    /// The first free one that was open when the errand began; else the first free one that was not refused.
+    fn fitting(
+        &self,
+        errand: &Errand,
+        parts: &[(usize, usize)],
+        taken: &HashSet<(usize, usize)>,
+    ) -> Option<(usize, usize)> {
+        let free = || {
+            parts
+                .iter()
+                .filter(|part| !taken.contains(part) && self.is_of_session(&self.calls[part.0], errand))
+        };
+        let is_open = |part: &&(usize, usize)| self.calls[part.0].is_open_at(errand.time);
+        let rank = |part: &&(usize, usize)| {
+            let known = &self.calls[part.0];
+            // A record that somebody had a hand in names a call only if no other does.
+            (known.denied, known.is_disputed)
+        };
+        free().filter(is_open).min_by_key(rank).or_else(|| free().min_by_key(rank)).copied()
+    }
+
+    fn is_near(&self, index: usize, errand: &Errand) -> bool {
+        let known = &self.calls[index];
+        let is_soon = errand.time.0 <= known.call.time.0.saturating_add(WINDOW_NS);
+        known.is_open_at(errand.time) && (known.answered.is_some() || is_soon)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_alike_but_for_secrets_and_what_the_agent_adds() {
+        assert_eq!(plain("ls  src < /dev/null"), plain("ls src"));
+        assert!(is_alike("curl -H 'x: ***' http://h.example", "curl -H *** http://h.example"));
+        assert!(!is_alike("curl http://a.example", "curl http://b.example"));
+        assert!(!is_alike("curl -u *** http://a.example", "wget -u *** http://a.example"));
+    }
+}

@@ -1,0 +1,208 @@
+//! Whether an agent's own record can be believed: whose hand was on it, and what it does not hold.
+
+use std::collections::BTreeSet;
+
+use super::{Engine, Errand, Told, Work, short};
+use crate::agents;
+use crate::detections::{self, Hit};
+use crate::divergence::{Act, Effect};
+use crate::event::{Activity, ProcessKey, Reach, Timestamp};
+use crate::finding::{Confidence, Finding, Kind};
+
+/// What the reader of the record noticed.
+#[derive(Debug)]
+pub(super) struct Problem {
+    sequence: u64,
+    time: Timestamp,
+    agent: String,
+    file: String,
+    text: String,
+    /// An agent of this kind was at work.
+    is_at_work: bool,
+}
+
+/// A hand on a file of a record.
+#[derive(Debug)]
+pub(super) struct Touch {
+    sequence: u64,
+    time: Timestamp,
+    process: ProcessKey,
+    agent: &'static str,
+    path: String,
+    /// The agent's own hand.
+    is_own: bool,
+    /// It took the file away.
+    is_removal: bool,
+    is_at_work: bool,
+}
+
+impl Work {
+    const PROBLEMS: usize = 256;
+    const TOUCHES: usize = 1024;
+
+    pub(in crate::engine) fn problem(
+        &mut self,
+        sequence: u64,
+        time: Timestamp,
+        agent: &str,
+        file: &str,
+        problem: &str,
+    ) {
+        if self.problems.len() < Self::PROBLEMS {
+            let is_at_work = self.is_at_work(agent);
+            let (agent, file, text) = (agent.to_owned(), file.to_owned(), problem.to_owned());
+            self.problems.push(Problem { sequence, time, agent, file, text, is_at_work });
+        }
+    }
+
+    fn is_at_work(&self, agent: &str) -> bool {
+        self.alive.values().any(|alive| *alive == agent)
+    }
+
+    /// Notes a hand on a record; of the agent's own it is enough to know that there was one.
+    pub(super) fn touched(&mut self, act: &Act<'_>) {
+        let Effect::Write { path, .. } = act.effect else { return };
+        let Some((agent, _)) = agents::record_at(path) else { return };
+        let is_removal = matches!(act.activity, Activity::Delete { .. } | Activity::Rename { .. });
+        let is_agents = act.process.agent.as_deref() == Some(agent.id);
+        let errand = act.process.errand.and_then(|errand| self.errands.get(&errand));
+        // A helper that runs no command of a call may keep the record for the agent.
+        let is_helper = errand.is_some_and(|errand| errand.commands.is_empty()) && !is_removal;
+        let is_own = is_agents && (act.process.is_agent || is_helper);
+        // Who may read it is not what it says.
+        let is_label = matches!(act.activity, Activity::Chmod { .. } | Activity::Chown { .. });
+        let is_known = || self.touches.iter().any(|touch| touch.is_own && touch.path == *path);
+        if is_label || self.touches.len() >= Self::TOUCHES || (is_own && is_known()) {
+            return;
+        }
+        self.touches.push(Touch {
+            sequence: act.sequence,
+            time: act.time,
+            process: act.process.key,
+            agent: agent.id,
+            path: path.clone(),
+            is_own,
+            is_removal,
+            is_at_work: self.is_at_work(agent.id),
+        });
+    }
+
+    /// A command that its session's record should hold and does not.
+    pub(super) fn unrecorded(&self, errand: &Errand) -> Option<Told> {
+        let text = errand.commands.last()?;
+        // Who keeps no record at all has not lost one.
+        if errand.agent.record.is_none() || !self.has_record(errand) {
+            return None;
+        }
+        let title = errand.agent.title;
+        let text = short(text);
+        Some(Told {
+            sequence: 0,
+            time: errand.time,
+            hit: hit(
+                errand.process,
+                format!("{title} ran `{text}`, which its own record does not hold"),
+                text,
+            ),
+            declared: None,
+            acts: Vec::new(),
+        })
+    }
+}
+
+fn hit(process: ProcessKey, title: String, object: String) -> Hit {
+    Hit {
+        rule: &detections::AGENT_RECORD_LOST,
+        kind: Kind::Divergence,
+        severity: detections::AGENT_RECORD_LOST.severity,
+        confidence: detections::AGENT_RECORD_LOST.confidence,
+        title,
+        process,
+        object,
+        evidence: Vec::new(),
+        replaces: None,
+        remedy: None,
+    }
+}
+
+impl Engine {
+    /// Hands of others on the record of an agent that is at work.
+    pub(super) fn hands_on_records(&self, work: &Work, home: &str) -> Vec<Told> {
+        let mut told = Vec::new();
+        let mut seen = BTreeSet::new();
+        for touch in work.touches.iter().filter(|touch| !touch.is_own && touch.is_at_work) {
+            if !seen.insert((touch.process, touch.path.as_str())) {
+                continue;
+            }
+            let title = agents::by_id(touch.agent).map_or(touch.agent, |agent| agent.title);
+            let name = self.lineage.get(touch.process).map(|process| process.name.to_string());
+            let name = name.unwrap_or_else(|| "a process".to_owned());
+            let verb = if touch.is_removal { "took away" } else { "wrote to" };
+            let shown =
+                touch.path.strip_prefix(home).filter(|rest| !home.is_empty() && rest.starts_with('/'));
+            let shown = shown.map_or_else(|| touch.path.clone(), |rest| format!("~{rest}"));
+            let story = format!(
+                "{name} {verb} {shown}, {title}'s own record of its tool calls, while it was at work; what the record says is not believed"
+            );
+            told.push(Told {
+                sequence: touch.sequence,
+                time: touch.time,
+                hit: hit(touch.process, story, touch.path.clone()),
+                declared: None,
+                acts: vec![(touch.process, touch.path.clone())],
+            });
+        }
+        told
+    }
+
+    /// What is wrong with agents' records, where nobody was seen to do it.
+    pub(in crate::engine) fn lost_records(&self) -> Vec<Finding> {
+        let is_watched = self.start.as_ref().is_none_or(|start| start.sight.file == Reach::Full);
+        self.work
+            .problems
+            .iter()
+            .filter(|problem| {
+                problem.is_at_work && !self.work.touches.iter().any(|touch| touch.path == problem.file)
+            })
+            .map(|problem| {
+                let title = agents::by_id(&problem.agent).map_or(problem.agent.as_str(), |agent| agent.title);
+                let text = format!("the record of {title} {} while the agent was at work", problem.text);
+                let finding = super::super::ending::coverage_finding(
+                    &detections::AGENT_RECORD_LOST,
+                    text,
+                    problem.file.clone(),
+                    problem.time,
+                );
+                // A polled sensor sees no hands, so this may well be the agent's own.
+                let confidence = if is_watched { finding.confidence } else { Confidence::Low };
+                Finding {
+                    agent: Some(problem.agent.clone()),
+                    evidence: vec![problem.sequence],
+                    confidence,
+                    ..finding
+                }
+            })
+            .collect()
+    }
+
+    /// What agents did to their own records.
+    pub(in crate::engine) fn own_removals(&self) -> Vec<String> {
+        let titles: BTreeSet<&str> = self
+            .work
+            .touches
+            .iter()
+            .filter(|touch| {
+                touch.is_own && self.work.problems.iter().any(|problem| problem.file == touch.path)
+            })
+            .map(|touch| agents::by_id(touch.agent).map_or(touch.agent, |agent| agent.title))
+            .collect();
+        titles
+            .into_iter()
+            .map(|title| {
+                format!(
+                    "{title} itself took a record away or cut it, so the rest of that record is not known"
+                )
+            })
+            .collect()
+    }
+}
