@@ -160,6 +160,8 @@ impl Lineage {
     const LATE: usize = 512;
     /// Written paths that are remembered; some 5 MiB.
     const WRITTEN: usize = 1 << 18;
+    /// Strands that are remembered beside those that live.
+    const STRANDS: usize = 4096;
 
     pub fn get(&self, key: ProcessKey) -> Option<&Process> {
         self.processes.get(&key)
@@ -300,6 +302,7 @@ impl Lineage {
             }
         }
         notes.push(note);
+        self.forget_strands();
     }
 
     /// The process of the job that has this number now, or had it last.
@@ -323,6 +326,50 @@ impl Lineage {
             process.has_touched = true;
         }
         Strand::add(list(self.strands.entry(root).or_default()), touch);
+        self.forget_strands();
+    }
+
+    /// When there are too many strands, forgets the oldest half of those that ended, and the processes that were
+    /// kept for them. Nothing can join an ended strand any more but a look at the host after the job.
+    fn forget_strands(&mut self) {
+        if self.strands.len() <= Self::STRANDS {
+            return;
+        }
+        let living: HashSet<ProcessKey> = self
+            .processes
+            .values()
+            .filter(|process| !process.is_past)
+            .map(|process| process.strand)
+            .collect();
+        let first = |strand: &Strand| {
+            let touches = [&strand.reads, &strand.contacts, &strand.notes];
+            touches.into_iter().flatten().map(|touch| touch.sequence).min()
+        };
+        let mut ended: Vec<(Option<u64>, ProcessKey)> = self
+            .strands
+            .iter()
+            .filter(|(root, _)| !living.contains(root))
+            .map(|(root, strand)| (first(strand), *root))
+            .collect();
+        ended.sort_unstable();
+        ended.truncate(self.strands.len() - Self::STRANDS / 2);
+        let touching = |strand: &Strand| -> Vec<ProcessKey> {
+            strand.reads.iter().chain(&strand.contacts).map(|touch| touch.process).collect()
+        };
+        let gone: Vec<ProcessKey> = ended
+            .iter()
+            .filter_map(|(_, root)| self.strands.remove(root))
+            .flat_map(|strand| touching(&strand))
+            .collect();
+        let still: HashSet<ProcessKey> = (self.strands.values().flat_map(touching))
+            .chain(self.copies.values().map(|touch| touch.process))
+            .collect();
+        for key in gone.into_iter().filter(|key| !still.contains(key)) {
+            if let Some(process) = self.processes.get_mut(&key) {
+                process.has_touched = false;
+            }
+            self.forget(key);
+        }
     }
 
     /// Keeps a process for what is told at the end.
@@ -581,6 +628,27 @@ mod tests {
         assert_eq!(lineage.strand(key(0)).reads.len(), 1);
         let above: Vec<ProcessKey> = lineage.ancestors(key(2)).map(|process| process.key).collect();
         assert_eq!(above, [key(1), key(0)]);
+    }
+
+    #[test]
+    fn commands_that_touch_something_are_bounded_and_the_living_keep_what_they_touched() {
+        let mut lineage = Lineage::default();
+        first(&mut lineage);
+        let act = |lineage: &mut Lineage, number: u32| {
+            lineage.fork(key(0), key(number), Timestamp(1)).unwrap();
+            lineage.get_mut(key(number)).unwrap().strand = key(number);
+            lineage.read(key(number), Touch { sequence: number.into(), ..touch(key(number)) });
+        };
+        act(&mut lineage, 1);
+        for number in 2..50_000 {
+            act(&mut lineage, number);
+            lineage.end(key(number));
+        }
+        assert!(lineage.strands.len() <= Lineage::STRANDS);
+        assert!(lineage.len() <= Lineage::STRANDS + Lineage::LATE + 2);
+        assert_eq!(lineage.strand(key(1)).reads.len(), 1, "it is still at work");
+        assert_eq!(lineage.strand(key(49_999)).reads.len(), 1, "it has only just ended");
+        assert!(lineage.get(key(2)).is_none());
     }
 
     #[test]
