@@ -161,6 +161,12 @@ impl Redactor {
             Input::Declaration(declaration) => match &mut declaration.text {
                 Text::Command { words } => self.arguments(words),
                 Text::Script { text, .. } => self.text(text),
+                Text::ToolCall(call) => {
+                    for text in call.commands.iter_mut().chain(&mut call.names) {
+                        self.text(text);
+                    }
+                }
+                Text::ToolResult(_) | Text::AgentSession(_) => {}
             },
             Input::Event(event) => match &mut event.activity {
                 Activity::Launch(launch) => self.launch(launch),

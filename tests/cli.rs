@@ -425,6 +425,8 @@ fn wrong_usage_exits_2_and_touches_nothing() {
         &["run", "--on-unsupported", "odd", "--", "true"],
         &["start", "--sensor", "seccomp"],
         &["run", "--sensor", "seccomp", "--", "true"],
+        &["start", "--sensor", "procfs", "--ring-size", "64k"],
+        &["run", "--sensor", "procfs", "--ring-size", "64k", "--", "true"],
         &["replay"],
         &["policy"],
         &["policy", "check"],
