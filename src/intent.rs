@@ -7,6 +7,7 @@
 pub mod asked;
 pub mod gitlab;
 mod shell;
+mod tool_input;
 pub mod workflow;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@
 
 mod aider;
 mod claude_code;
+mod claude_desktop;
 mod cline;
 mod codex;
 mod copilot;
@@ -90,6 +91,8 @@ pub struct Record {
     pub command: fn(words: &[String]) -> Option<String>,
     /// Names under which the agent's program is only a tool: Claude Code's file also is a `grep`.
     pub tools: &'static [&'static str],
+    /// Tests drive this agent; else the reader is written from its documentation, which a report says.
+    pub is_tried: bool,
 }
 
 /// Files that hold records.
@@ -166,6 +169,12 @@ fn moment(text: &str) -> Option<Timestamp> {
     u64::try_from(nanoseconds).ok().map(Timestamp)
 }
 
+/// A time in milliseconds, as the other records have it; 0 if there is none.
+fn when(value: &Value) -> Timestamp {
+    let milliseconds = value.as_u64().unwrap_or_default();
+    Timestamp(milliseconds.saturating_mul(1_000_000))
+}
+
 /// The short texts anywhere in a value: what a call of a tool server may name. Bounded.
 fn plain_words(value: &Value) -> Vec<String> {
     const MOST: usize = 64;
@@ -192,6 +201,7 @@ pub fn by_id(id: &str) -> Option<&'static Agent> {
 pub const ALL: &[&Agent] = &[
     &aider::AGENT,
     &claude_code::AGENT,
+    &claude_desktop::AGENT,
     &cline::AGENT,
     &codex::AGENT,
     &copilot::AGENT,
@@ -292,6 +302,54 @@ pub fn recognise(launch: &Launch, script: Option<&str>) -> Option<&'static Agent
 mod tests {
     use super::*;
     use crate::event::File;
+
+    /// What an agent's reader made of some pieces, in words.
+    #[derive(Debug, Default, PartialEq, Eq)]
+    pub(super) struct Told {
+        /// Session, id and tool, commands, names, and the call it is a part of.
+        pub(super) calls: Vec<String>,
+        pub(super) times: Vec<String>,
+        pub(super) ended: Vec<String>,
+        pub(super) refused: Vec<String>,
+        /// Id, folder, version and mode; a `!` if it does not ask.
+        pub(super) sessions: Vec<String>,
+        pub(super) unreadable: usize,
+    }
+
+    pub(super) fn told(agent: &Agent, pieces: &[&str]) -> Told {
+        let mut reader = (agent.record.unwrap().reader)("/home/u/record");
+        let mut told = Told::default();
+        for entry in pieces.iter().flat_map(|piece| reader.read(piece)) {
+            match entry {
+                Entry::Call(call) => {
+                    let commands: String = call.commands.iter().map(|text| format!(" `{text}`")).collect();
+                    let within = call.within.map(|call| format!(" in {call}")).unwrap_or_default();
+                    let names = call.names.join(" ");
+                    told.calls.push(format!(
+                        "{} {} {}{commands} [{names}]{within}",
+                        call.session, call.call, call.tool
+                    ));
+                    told.times.push(call.time.rfc3339());
+                }
+                Entry::Result(result) if result.denied => told.refused.push(result.call),
+                Entry::Result(result) => told.ended.push(result.call),
+                Entry::Session(session) => {
+                    let words = [Some(session.session), session.directory, session.version, session.mode];
+                    let mut text = words.into_iter().flatten().collect::<Vec<_>>().join(" ");
+                    if session.unasked {
+                        text.push('!');
+                    }
+                    told.sessions.push(text);
+                }
+                Entry::Unreadable => told.unreadable += 1,
+            }
+        }
+        told
+    }
+
+    pub(super) fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
 
     fn agent(executable: &str, script: Option<&str>, arguments: &str) -> Option<&'static str> {
         let launch = Launch {

@@ -13,7 +13,7 @@
 //! Look at what ran while the record was cut: the recording of this run has it.
 //!
 //! ## Known limits
-//! Only Claude Code's record is read so far. An agent that is told to keep no record has lost none: that is a line among what could not be
+//! docs/agents.md lists whose records are read. An agent that is told to keep no record has lost none: that is a line among what could not be
 //! seen. The agent's own program may cut or remove its record; that is such a line too, and told if a tool call asked for it by name.
 //! A polled sensor sees no hands, so what it notices of a record is a note.
 

@@ -14,7 +14,7 @@
 //! talked to somebody is a theft until proved otherwise.
 //!
 //! ## Known limits
-//! Only Claude Code's record is read so far. A single destination or read without the other half is a
+//! docs/agents.md lists whose records are read. A single destination or read without the other half is a
 //! note. What the policy allows for the step counts as explained. What the agent's own process does,
 //! without a child, is compared with its step alone.
 

@@ -34,7 +34,8 @@ pub(super) struct Work {
     touches: Vec<tampering::Touch>,
     /// Processes that are agents and have not ended.
     alive: BTreeMap<ProcessKey, &'static str>,
-    unread: BTreeSet<&'static str>,
+    /// Agents whose record is not read, and (true) those for which no test has tried the reader.
+    unread: BTreeMap<&'static str, bool>,
     uncompared: u64,
 }
 
@@ -162,8 +163,8 @@ impl Work {
     pub(super) fn started(&mut self, process: &Process, launch: &Launch, time: Timestamp) {
         let Some(agent) = process.agent.as_deref().and_then(agents::by_id) else { return };
         if process.is_agent {
-            if agent.record.is_none() {
-                self.unread.insert(agent.title);
+            if agent.record.is_none_or(|record| !record.is_tried) {
+                self.unread.insert(agent.title, agent.record.is_some());
             }
             if self.alive.len() < Self::AGENTS {
                 self.alive.insert(process.key, agent.id);
@@ -255,8 +256,12 @@ impl Work {
     }
 
     pub(super) fn gaps(&self) -> Vec<String> {
-        let unread = self.unread.iter().map(|title| {
-            format!("the tool calls of {title} are not read, so what ran below it was compared with its step alone")
+        let unread = self.unread.iter().map(|(title, is_read)| {
+            if *is_read {
+                format!("the record of {title}'s tool calls is read as its documentation describes it, which no test has tried")
+            } else {
+                format!("the tool calls of {title} are not read, so what ran below it was compared with its step alone")
+            }
         });
         let unkept: BTreeSet<&str> = self
             .errands

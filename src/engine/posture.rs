@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::{Engine, Group, GroupKey, Start};
+use crate::agents;
 use crate::catalogue::posture::{self, Check, Watched};
 use crate::detections;
 use crate::divergence::Explanation;
@@ -111,6 +112,10 @@ impl Engine {
         let is_steered =
             matches!(process.standing, Standing::Script | Standing::Undeclared | Standing::Recipe);
         let explained = explanation.reason().filter(|_| !(is_plain && is_steered)).map(ToOwned::to_owned);
+        let agent = process.agent.as_deref().and_then(agents::by_id).filter(|_| process.is_agent);
+        let explained = explained.or_else(|| {
+            agent.filter(|agent| agent.is_kept(path)).map(|agent| format!("{} keeps it", agent.title))
+        });
         let writer = Writer {
             process: event.actor,
             name: Arc::clone(&process.name),
