@@ -334,6 +334,103 @@ pub struct Destination {
     pub carried: Option<(u64, u64)>,
 }
 
+/// What one session of a coding agent asked for, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionReport {
+    /// `claude-code`
+    pub agent: String,
+    /// `Claude Code`
+    pub title: String,
+    /// The agent's own name for it; empty where nothing tells it.
+    pub session: String,
+    pub version: Option<String>,
+    /// How it asks before it acts, in the agent's own word.
+    pub mode: Option<String>,
+    /// It acts without asking.
+    pub unasked: bool,
+    /// The option on its command line that switched its questions off.
+    pub flag: Option<String>,
+    /// Uses of a tool that it asked for.
+    pub calls: u64,
+    /// Those of them that run a command.
+    pub commands: u64,
+    /// Calls whose process was seen.
+    pub run: u64,
+    /// Calls that the agent did not let run.
+    pub refused: u64,
+    /// Effects below it that its calls explain: connections, credentials, writes out of the work's own places.
+    pub explained: u64,
+    pub unexplained: u64,
+    /// Commands that its record does not hold.
+    pub unrecorded: u64,
+    /// The first calls, by time.
+    pub timeline: Vec<CallReport>,
+}
+
+/// One use of a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallReport {
+    pub call: String,
+    pub time: Timestamp,
+    pub tool: String,
+    /// Its command, or the first file or address that it names, cut short.
+    pub text: Option<String>,
+    pub state: CallState,
+    /// How its process was tied to it.
+    pub tied_by: Option<&'static str>,
+    pub unexplained: u64,
+}
+
+/// How far a call came, as far as was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallState {
+    /// Its process was seen.
+    Run,
+    /// The agent did not let it run.
+    Refused,
+    /// It was asked for; a tool of the agent itself has no process.
+    Asked,
+}
+
+impl CallState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Refused => "refused",
+            Self::Asked => "asked",
+        }
+    }
+}
+
+impl SessionReport {
+    /// `Claude Code 2.1.330, acts without asking (bypassPermissions): 36 calls, 34 commands, 34 run; 4 effects, 0 unexplained`
+    pub fn in_words(&self) -> String {
+        let count =
+            |number: u64, one: &str, many: &str| format!("{number} {}", if number == 1 { one } else { many });
+        let version = self.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+        let mode = match (self.unasked, self.flag.as_ref().or(self.mode.as_ref())) {
+            (true, Some(word)) => format!(", acts without asking ({word})"),
+            (true, None) => ", acts without asking".to_owned(),
+            (false, Some(word)) => format!(", mode {word}"),
+            (false, None) => String::new(),
+        };
+        let refused = if self.refused > 0 { format!(", {} refused", self.refused) } else { String::new() };
+        let unrecorded = match self.unrecorded {
+            0 => String::new(),
+            number => format!(", {} not in its record", count(number, "command", "commands")),
+        };
+        format!(
+            "{}{version}{mode}: {}, {}, {} run{refused}{unrecorded}; {}, {} unexplained",
+            self.title,
+            count(self.calls, "call", "calls"),
+            count(self.commands, "command", "commands"),
+            self.run,
+            count(self.explained + self.unexplained, "effect", "effects"),
+            self.unexplained,
+        )
+    }
+}
+
 /// The host's security state: what is weak, and what the run made of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Posture {
@@ -416,6 +513,8 @@ pub struct Report {
     pub mode: &'static str,
     pub fail_on: FailOn,
     pub coverage: Coverage,
+    /// Sessions of coding agents, by their first call.
+    pub sessions: Vec<SessionReport>,
     /// `None` when the recording has no snapshot.
     pub posture: Option<Posture>,
     pub picture: Picture,

@@ -250,6 +250,30 @@ static KEPT: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| {
     (set.build().unwrap_or_else(|error| panic!("{error}")), owners)
 });
 
+/// Options of agents that switch their questions off.
+const UNASKED: &[&str] = &[
+    "--dangerously-skip-permissions",
+    "--allow-dangerously-skip-permissions",
+    "--permission-mode=bypassPermissions",
+    "bypassPermissions",
+    "--dangerously-bypass-approvals-and-sandbox",
+    "--yolo",
+    "--approval-mode=yolo",
+    "--trust-all-tools",
+    "--allow-all-tools",
+    "--allow-all",
+    "danger-full-access",
+    "--sandbox=danger-full-access",
+    "--yes-always",
+    "--auto-approve",
+    "--force",
+];
+
+/// The option among these words that switches an agent's questions off.
+pub fn unasked(arguments: &[String]) -> Option<&str> {
+    arguments.iter().skip(1).map(String::as_str).find(|word| UNASKED.contains(word))
+}
+
 /// Whose record this file is, by its path, and how it is read. A database's log is the database.
 pub fn record_at(path: &str) -> Option<(&'static Agent, &'static Place)> {
     let path = ["-wal", "-shm", "-journal"].iter().find_map(|end| path.strip_suffix(end)).unwrap_or(path);

@@ -15,6 +15,7 @@
 //! another content is not known as one.
 
 use super::{Act, Detection, Ground, Hit, attack, ground};
+use crate::agents;
 use crate::divergence::Effect;
 use crate::event::Activity;
 use crate::finding::{Confidence, RuleId, Severity, Technique};
@@ -31,25 +32,6 @@ pub const DETECTION: Detection = Detection {
     check,
 };
 
-/// Options of agents that switch their questions off.
-const UNASKED: &[&str] = &[
-    "--dangerously-skip-permissions",
-    "--allow-dangerously-skip-permissions",
-    "--permission-mode=bypassPermissions",
-    "bypassPermissions",
-    "--dangerously-bypass-approvals-and-sandbox",
-    "--yolo",
-    "--approval-mode=yolo",
-    "--trust-all-tools",
-    "--allow-all-tools",
-    "--allow-all",
-    "danger-full-access",
-    "--sandbox=danger-full-access",
-    "--yes-always",
-    "--auto-approve",
-    "--force",
-];
-
 fn check(act: &Act<'_>) -> Vec<Hit> {
     let (Effect::Launch { program }, Activity::Launch(launch)) = (act.effect, act.activity) else {
         return Vec::new();
@@ -58,7 +40,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     let above = act.process.parent.and_then(|parent| act.lineage.get(parent));
     let agent_above = above.and_then(|above| above.agent.as_deref());
     let ground = ground(act);
-    let is_unasked = launch.arguments.iter().skip(1).any(|word| UNASKED.contains(&word.as_str()));
+    let is_unasked = agents::unasked(&launch.arguments).is_some();
     if agent_above == Some(agent) {
         return Vec::new();
     }

@@ -5,6 +5,7 @@
 //! not, stays with that call. Each effect is compared with the text that the shell was given, and the record
 //! says under which call it ran: so a forged record explains nothing.
 
+mod digest;
 mod join;
 mod tampering;
 
@@ -15,7 +16,7 @@ use crate::agents::{self, Agent};
 use crate::detections::{self, Hit};
 use crate::divergence::{self, Act, Context, Effect, Explanation};
 use crate::event::{Launch, ProcessKey, Timestamp};
-use crate::finding::{Confidence, Kind, Severity};
+use crate::finding::{Confidence, Kind, SessionReport, Severity};
 use crate::intent::{AgentSession, StepIntent, ToolCall, ToolResult, basename, is_launcher, is_shell};
 use crate::lineage::{Lineage, Process, Standing};
 use crate::policy::Ruling;
@@ -36,6 +37,8 @@ pub(super) struct Work {
     alive: BTreeMap<ProcessKey, &'static str>,
     /// Agents whose record is not read, and (true) those for which no test has tried the reader.
     unread: BTreeMap<&'static str, bool>,
+    /// The option that switched an agent's questions off.
+    flags: BTreeMap<String, String>,
     uncompared: u64,
 }
 
@@ -165,6 +168,9 @@ impl Work {
         if process.is_agent {
             if agent.record.is_none_or(|record| !record.is_tried) {
                 self.unread.insert(agent.title, agent.record.is_some());
+            }
+            if let Some(flag) = agents::unasked(&launch.arguments) {
+                self.flags.entry(agent.id.to_owned()).or_insert_with(|| flag.to_owned());
             }
             if self.alive.len() < Self::AGENTS {
                 self.alive.insert(process.key, agent.id);
@@ -394,7 +400,7 @@ struct Declared<'w> {
 
 impl Engine {
     /// Compares what was done below agents with their records, and says which call each finding belongs to.
-    pub(super) fn judge_agents(&mut self, start: &Start) {
+    pub(super) fn judge_agents(&mut self, start: &Start) -> Vec<SessionReport> {
         let work = std::mem::take(&mut self.work);
         let joined = work.join();
         let mut deeds: BTreeMap<Doer, Vec<&Deed>> = BTreeMap::new();
@@ -402,10 +408,13 @@ impl Engine {
             deeds.entry(deed.doer).or_default().push(deed);
         }
         let mut told = Vec::new();
+        let mut judged = digest::Judged::new();
         for errand in work.errands.values() {
             let of_errand = deeds.get(&Doer::Errand(errand.process)).map_or(&[][..], Vec::as_slice);
             let call = joined.get(&errand.process).map(|(index, how)| (&work.calls[*index], *how));
-            told.extend(self.compare(&work, errand, call, of_errand, start));
+            let (more, counts) = self.compare(&work, errand, call, of_errand, start);
+            told.extend(more);
+            judged.insert(errand.process, counts);
             if call.is_none() {
                 told.extend(work.unrecorded(errand));
             }
@@ -435,7 +444,9 @@ impl Engine {
                 errand = above.and_then(|above| self.lineage.get(above)).and_then(|above| above.errand);
             }
         }
+        let sessions = work.digest(&joined, &judged);
         self.work = work;
+        sessions
     }
 
     /// Records a finding, and makes what other rules said about the same acts a part of it.
@@ -523,10 +534,10 @@ impl Engine {
         call: Option<(&Call, &'static str)>,
         deeds: &[&Deed],
         start: &Start,
-    ) -> Vec<Told> {
+    ) -> (Vec<Told>, (u64, u64)) {
         // Without a record there is nothing to compare with; the gap says so.
         if errand.agent.record.is_none() || deeds.is_empty() {
-            return Vec::new();
+            return (Vec::new(), (0, 0));
         }
         let declared = work.declared(errand, call, &start.job.home, &start.job.workspace);
         let judged: Vec<(&Deed, Verdict)> = {
@@ -554,7 +565,8 @@ impl Engine {
                 self.forgive(&deed.process, object(&deed.effect));
             }
         }
-        told
+        let unexplained = judged.iter().filter(|(_, verdict)| *verdict == Verdict::Undeclared).count() as u64;
+        (told, (deeds.len() as u64 - unexplained, unexplained))
     }
 
     fn undeclared(
@@ -621,7 +633,15 @@ impl Engine {
             .filter(|deed| deed.is_sent())
             .find_map(|deed| work.taken_before(errand, deed.time).map(|taken| (*deed, taken)));
         let mut confidence = declared.confidence();
-        let why = if denied {
+        // What a call left behind acts when nobody looks at the call any more.
+        let is_late = |deed: &&Deed| {
+            let answered = declared.call.and_then(|(call, _)| call.answered);
+            answered.is_some_and(|answered| answered < deed.time)
+        };
+        let is_left_behind = !denied && against.is_none() && carries_off && sent.iter().all(is_late);
+        let why = if is_left_behind {
+            "after the call had ended, which no tool call says".to_owned()
+        } else if denied {
             "although the call was refused".to_owned()
         } else if let Some(rule) = against {
             format!("as the call says, but the policy does not allow it: {rule}")
@@ -646,7 +666,11 @@ impl Engine {
         evidence.extend(earlier.map(|(_, taken)| taken.sequence));
         let is_theft = carries_off || earlier.is_some();
         let hit = Hit {
-            rule: &detections::AGENT_CONTRADICTED,
+            rule: if is_left_behind {
+                &detections::AGENT_UNDECLARED
+            } else {
+                &detections::AGENT_CONTRADICTED
+            },
             kind: if is_theft { Kind::Attack } else { Kind::Divergence },
             severity: Severity::High,
             confidence,

@@ -33,7 +33,7 @@ impl Engine {
             ));
         // What an organisation or a base branch says can't be loosened by an input.
         let fail_on = self.policy.ceiling().map_or(fail_on, |ceiling| ceiling.stricter(fail_on));
-        self.judge_agents(&start);
+        let sessions = self.judge_agents(&start);
         let (posture, unread) = self.posture(&start, end.as_ref().is_some_and(|end| end.watching));
         let mut coverage = self.coverage(&start, end.as_ref());
         coverage.gaps.extend(unread);
@@ -109,6 +109,7 @@ impl Engine {
             mode: "audit",
             fail_on,
             coverage,
+            sessions,
             posture,
             picture,
             steps,

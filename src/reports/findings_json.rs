@@ -5,7 +5,9 @@ use std::io;
 use serde::Serialize;
 
 use crate::event::{Owner, Socket};
-use crate::finding::{Coverage, Finding, Posture, ProcessView, Report, StepReport, Suppressed};
+use crate::finding::{
+    Coverage, Finding, Posture, ProcessView, Report, SessionReport, StepReport, Suppressed,
+};
 use crate::job::Location;
 
 const SCHEMA: &str = "edamame-guard/findings/v1";
@@ -25,6 +27,7 @@ struct Document<'a> {
     mode: Mode,
     fail_on: &'static str,
     coverage: CoverageShape<'a>,
+    agent_sessions: Vec<SessionShape<'a>>,
     posture: Option<PostureShape<'a>>,
     steps: Vec<StepShape<'a>>,
     findings: Vec<FindingShape<'a>>,
@@ -34,6 +37,66 @@ struct Document<'a> {
     policy: Option<&'a str>,
     started: String,
     ended: String,
+}
+
+#[derive(Serialize)]
+struct SessionShape<'a> {
+    agent: &'a str,
+    session: &'a str,
+    version: Option<&'a str>,
+    mode: Option<&'a str>,
+    /// It acts without asking, and the option that made it so.
+    unasked: bool,
+    flag: Option<&'a str>,
+    calls: u64,
+    commands: u64,
+    run: u64,
+    refused: u64,
+    explained: u64,
+    unexplained: u64,
+    unrecorded: u64,
+    timeline: Vec<CallShape<'a>>,
+}
+
+#[derive(Serialize)]
+struct CallShape<'a> {
+    call: &'a str,
+    time: String,
+    tool: &'a str,
+    text: Option<&'a str>,
+    state: &'static str,
+    tied_by: Option<&'static str>,
+    unexplained: u64,
+}
+
+impl<'a> SessionShape<'a> {
+    fn of(session: &'a SessionReport) -> Self {
+        let timeline = session.timeline.iter().map(|call| CallShape {
+            call: &call.call,
+            time: call.time.rfc3339(),
+            tool: &call.tool,
+            text: call.text.as_deref(),
+            state: call.state.as_str(),
+            tied_by: call.tied_by,
+            unexplained: call.unexplained,
+        });
+        Self {
+            agent: &session.agent,
+            session: &session.session,
+            version: session.version.as_deref(),
+            mode: session.mode.as_deref(),
+            unasked: session.unasked,
+            flag: session.flag.as_deref(),
+            calls: session.calls,
+            commands: session.commands,
+            run: session.run,
+            refused: session.refused,
+            explained: session.explained,
+            unexplained: session.unexplained,
+            unrecorded: session.unrecorded,
+            timeline: timeline.collect(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -226,6 +289,7 @@ impl<'a> Document<'a> {
             mode: Mode { requested: report.mode, effective: report.mode },
             fail_on: report.fail_on.as_str(),
             coverage: CoverageShape::of(&report.coverage),
+            agent_sessions: report.sessions.iter().map(SessionShape::of).collect(),
             posture: report.posture.as_ref().map(PostureShape::of),
             steps: report.steps.iter().map(StepShape::of).collect(),
             findings: report.findings.iter().map(FindingShape::of).collect(),

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use sha2::{Digest as _, Sha256};
 
 use super::{text, words};
-use crate::finding::{Finding, Posture, Report};
+use crate::finding::{Finding, Posture, Report, SessionReport};
 use crate::picture::{Node, Picture, Timeline};
 
 const STYLE: &str = include_str!("html/style.css");
@@ -61,6 +61,7 @@ struct Page<'a> {
     left_out: usize,
     suppressed: Vec<String>,
     steps: Vec<StepView>,
+    sessions: Vec<SessionView>,
     tree: String,
     tree_cut: String,
     timeline: String,
@@ -103,6 +104,24 @@ struct StepView {
     processes: String,
     files: String,
     egress: String,
+    search: String,
+}
+
+struct SessionView {
+    words: String,
+    session: String,
+    calls: Vec<CallView>,
+    left_out: usize,
+}
+
+struct CallView {
+    time: String,
+    tool: String,
+    text: String,
+    state: &'static str,
+    tied_by: &'static str,
+    unexplained: u64,
+    call: String,
     search: String,
 }
 
@@ -185,6 +204,12 @@ impl<'a> Page<'a> {
                 })
                 .collect(),
             steps: report.steps.iter().take(most.rows).map(StepView::of).collect(),
+            sessions: report
+                .sessions
+                .iter()
+                .take(MOST_LINES)
+                .map(|session| SessionView::of(session, most.rows.min(MOST_LINES)))
+                .collect(),
             tree: tree(report, most.nodes),
             tree_cut: match report.picture.left_out
                 + report.picture.nodes.len().saturating_sub(most.nodes) as u64
@@ -299,6 +324,32 @@ impl StepView {
             processes: text::count(step.processes),
             files: text::count(step.events.file),
             egress: text::count(step.events.egress),
+        }
+    }
+}
+
+impl SessionView {
+    fn of(session: &SessionReport, most: usize) -> Self {
+        let calls = session.timeline.iter().take(most).map(|call| {
+            let text = text::short(call.text.as_deref().unwrap_or_default(), 120);
+            CallView {
+                search: searchable(&format!("{} {text} {}", call.tool, call.call)),
+                time: call.time.rfc3339(),
+                tool: text::short(&call.tool, 60),
+                text,
+                state: call.state.as_str(),
+                tied_by: call.tied_by.unwrap_or_default(),
+                unexplained: call.unexplained,
+                call: text::short(&call.call, 80),
+            }
+        });
+        Self {
+            words: text::short(&session.in_words(), 400),
+            session: text::short(&session.session, 80),
+            calls: calls.collect(),
+            left_out: usize::try_from(session.calls)
+                .unwrap_or(usize::MAX)
+                .saturating_sub(most.min(session.timeline.len())),
         }
     }
 }

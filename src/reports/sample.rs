@@ -3,9 +3,9 @@
 use crate::detections::Detection;
 use crate::event::{Owner, ProcessKey, Reach, Socket, Timestamp, Transport};
 use crate::finding::{
-    Confidence, Counts, Coverage, CoverageState, Destination, Disposition, Drift, ExitView, FailOn, Finding,
-    Kind, Needs, Posture, ProcessView, Report, RuleId, Severity, StepReport, Suppressed, Technique, Verdict,
-    Weakness,
+    CallReport, CallState, Confidence, Counts, Coverage, CoverageState, Destination, Disposition, Drift,
+    ExitView, FailOn, Finding, Kind, Needs, Posture, ProcessView, Report, RuleId, SessionReport, Severity,
+    StepReport, Suppressed, Technique, Verdict, Weakness,
 };
 use crate::job::{Job, Location, Provider, Step, StepKey};
 use crate::picture::Picture;
@@ -108,6 +108,7 @@ pub fn clean() -> Report {
         },
         steps: vec![install, test, tool],
         findings: Vec::new(),
+        sessions: Vec::new(),
         posture: None,
         picture: Picture::default(),
         suppressed: Vec::new(),
@@ -131,6 +132,36 @@ pub fn findings() -> Report {
     report.policy = Some(".github/guard.yml".to_owned());
     report.notices = vec![format!("The policy names a step never seen: {HOSTILE}")];
     report.coverage.agents = vec!["claude-code".to_owned()];
+    let call = |call: &str, text: &str, state, unexplained| CallReport {
+        call: call.to_owned(),
+        time: Timestamp(NOON),
+        tool: "Bash".to_owned(),
+        text: Some(text.to_owned()),
+        state,
+        tied_by: (state == CallState::Run).then_some("the exact text"),
+        unexplained,
+    };
+    report.sessions = vec![SessionReport {
+        agent: "claude-code".to_owned(),
+        title: "Claude Code".to_owned(),
+        session: "1d2c".to_owned(),
+        version: Some("2.1.330".to_owned()),
+        mode: Some("bypassPermissions".to_owned()),
+        unasked: true,
+        flag: Some("--dangerously-skip-permissions".to_owned()),
+        calls: 3,
+        commands: 3,
+        run: 1,
+        refused: 1,
+        explained: 1,
+        unexplained: 2,
+        unrecorded: 1,
+        timeline: vec![
+            call("toolu_1", "make build", CallState::Run, 2),
+            call("toolu_2", HOSTILE, CallState::Refused, 0),
+            call(HOSTILE, "make test", CallState::Asked, 0),
+        ],
+    }];
     report.coverage.state = CoverageState::Partial;
     report.coverage.lost_events = 1_234;
     report.steps[1].destinations = vec![

@@ -5,7 +5,7 @@ use std::io;
 
 use super::{Format, text, words};
 use crate::event::Reach;
-use crate::finding::{FailOn, Finding, Report, StepReport};
+use crate::finding::{FailOn, Finding, Report, SessionReport, StepReport};
 
 /// GitHub shows nothing at all of a summary above 1 MiB.
 const LIMIT: usize = 900 * 1024;
@@ -13,6 +13,7 @@ const LIMIT: usize = 900 * 1024;
 const MOST_STEPS: usize = 100;
 const MOST_DESTINATIONS: usize = 8;
 const MOST_LINES: usize = 50;
+const MOST_SESSIONS: usize = 10;
 
 pub(super) fn write(report: &Report, out: &mut dyn io::Write) -> io::Result<()> {
     out.write_all(render(report, LIMIT).as_bytes())
@@ -159,6 +160,15 @@ fn tail(report: &Report, limit: usize) -> String {
         }
         tail.push("\n");
     }
+    for session in report.sessions.iter().take(MOST_SESSIONS) {
+        tail.push(&session_lines(session));
+    }
+    if report.sessions.len() > MOST_SESSIONS {
+        tail.push(&format!(
+            "{} more agent sessions are in `findings.json`.\n\n",
+            report.sessions.len() - MOST_SESSIONS
+        ));
+    }
     tail.push(&coverage(report));
     if let Some(posture) = &report.posture {
         tail.push(&format!("**Posture**: {}.\n\n", text::markdown(&posture.in_words(), 400)));
@@ -201,6 +211,33 @@ impl Bounded {
         }
         fits
     }
+}
+
+/// One session of an agent: what it was, and its calls behind a fold.
+fn session_lines(session: &SessionReport) -> String {
+    let mut lines = format!("**Agent**: {}.\n\n", text::markdown(&session.in_words(), 400));
+    if session.timeline.is_empty() {
+        return lines;
+    }
+    let mut table = "| Asked for | State | Unexplained | Call |\n|---|---|---:|---|\n".to_owned();
+    for call in session.timeline.iter().take(MOST_LINES) {
+        let _ = writeln!(
+            table,
+            "| {} {} {} | {} | {} | {} |",
+            call.time.rfc3339().get(11..23).unwrap_or_default(),
+            text::cell(&call.tool, 40),
+            text::cell(call.text.as_deref().unwrap_or_default(), 90),
+            call.state.as_str(),
+            call.unexplained,
+            text::cell(&call.call, 60),
+        );
+    }
+    if session.timeline.len() > MOST_LINES {
+        let _ = writeln!(table, "| … {} more | | | |", session.timeline.len() - MOST_LINES);
+    }
+    let title = format!("Its {}", text::counted(session.calls, "tool call", "tool calls"));
+    lines.push_str(&details(&title, &table));
+    lines
 }
 
 fn row(step: &StepReport, egress: Reach) -> String {

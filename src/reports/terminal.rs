@@ -62,6 +62,10 @@ pub fn render(report: &Report, style: Style, report_dir: Option<&str>) -> String
 
     page.blank();
     coverage(&mut page, report);
+    for session in report.sessions.iter().take(MOST_LINES) {
+        page.row("agent", &text::short(&session.in_words(), 400));
+    }
+    more(&mut page, report.sessions.len(), MOST_LINES, "agent sessions");
     if let Some(posture) = &report.posture {
         page.row("posture", &text::short(&posture.in_words(), 400));
     }

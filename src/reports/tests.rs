@@ -529,7 +529,7 @@ fn a_summary_holds_no_markup_of_others() {
         assert!(!bare.contains(order), "{order} in:\n{bare}");
     }
     assert_eq!(bare.matches("<details>").count(), bare.matches("</details>").count());
-    // Each row of the table has four cells, whatever the cells hold.
+    // Each row of a table has four cells, whatever the cells hold.
     for row in page.lines().filter(|line| line.starts_with("| ")) {
         assert_eq!(row.matches('|').count(), 5, "{row}");
     }
