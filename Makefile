@@ -1,13 +1,13 @@
 # `make` lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help setup clients build demo bench test test-all trials first-run corpus atomics lint
+.PHONY: help setup clients build demo demo-agent bench test test-all trials first-run corpus atomics lint
 
 CARGO := .config/cargo.sh
 # Passed to the demo, as in `make demo ARGS="--manager pip --seed 7"`.
 ARGS ?=
 
 help: ## List these
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Install what is missing, from the distribution's packages
 	@.config/setup.sh
@@ -27,6 +27,15 @@ demo: setup ## See a poisoned package caught and an honest one pass (asks for ro
 		echo "sudo: the demo makes a network namespace and watches the kernel"; \
 		sudo env "PATH=$$PATH" target/release/examples/demo $(ARGS); \
 	else echo "error: the demo needs root, and there is no sudo; run \`make demo\` as root" >&2; exit 1; fi
+
+demo-agent: setup ## See a real coding agent led into leaking a key, and named with its tool call (asks for root and npm)
+	@.config/agents.sh claude-code
+	@$(CARGO) build --release --locked --bin edamame-guard
+	@if [ "$$(id -u)" = 0 ]; then demo/agent.py target/release/edamame-guard $(ARGS); \
+	elif command -v sudo >/dev/null; then \
+		echo "sudo: the demo makes a network namespace and watches the kernel"; \
+		sudo env "PATH=$$PATH" "EDAMAME_GUARD_AGENTS=$$(.config/agents.sh --path)" demo/agent.py target/release/edamame-guard $(ARGS); \
+	else echo "error: the demo needs root, and there is no sudo; run \`make demo-agent\` as root" >&2; exit 1; fi
 
 bench: setup ## Measure what being watched costs, as a table (asks for root)
 	@$(CARGO) build --release --locked --bin edamame-guard --example cost
