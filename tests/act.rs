@@ -342,6 +342,38 @@ fn a_bad_policy_is_an_error_at_its_line() {
 }
 
 #[test]
+fn the_one_line_that_comes_first_is_enough() {
+    alone("the_one_line_that_comes_first_is_enough", |clients| {
+        // The guard comes before the checkout, with no token: the policy is read when there is something to read.
+        let text = Workflow::steps(
+            "",
+            "- run: cat ~/.aws/credentials > /dev/null\n- run: \"echo 'version: 1' > .github/guard.yml\"",
+        );
+        let (head, rest) = text.split_once("      - uses: edamame/guard@v1\n").expect("the guard's step");
+        let checkout = "      - uses: actions/checkout@v5\n";
+        let (guard, rest) = rest.split_at(rest.find("      - ").expect("a step"));
+        let steps =
+            format!("{}      - uses: edamame/guard@v1\n{guard}{checkout}{rest}", head.replace(checkout, ""));
+        let job = format!("  build:\n    runs-on: ubuntu-24.04\n{steps}");
+        let quiet = job.replace("> .github/guard.yml", "> other.yml");
+        let ended = Workflow::of(clients, &quiet).ends();
+        assert!(ended.is_green, "{}", ended.log);
+        assert_eq!(ended.annotations(), [] as [&str; 0], "{}", ended.log);
+        assert!(ended.log.contains("policy: none yet"), "{}", ended.log);
+
+        let workflow = Workflow::of(clients, &job);
+        workflow.write(".github/guard.yml", "version: 1\ndefaults:\n  files: {deny: [\"read ~/.aws/**\"]}\n");
+        let ended = workflow.ends();
+        assert!(!ended.is_green, "{}", ended.log);
+        assert!(ended.log.contains("policy: .github/guard.yml of this workflow, commit "), "{}", ended.log);
+        let findings =
+            ended.report.as_ref().expect("a report")["findings"].as_array().expect("a list").clone();
+        let denied = |finding: &Value| finding["fails"] == true && finding["kind"] == "policy";
+        assert!(findings.iter().any(denied), "{}", ended.log);
+    });
+}
+
+#[test]
 fn wrong_inputs_are_refused_by_name() {
     alone("wrong_inputs_are_refused_by_name", |clients| {
         let ended = Workflow::new(clients, "fail-on: sometimes", HONEST).ends();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Engine, Group, GroupKey, Start};
 use crate::agents;
 use crate::catalogue::posture::{self, Check, Watched};
+use crate::catalogue::setup;
 use crate::detections;
 use crate::divergence::Explanation;
 use crate::event::{Event, Fact, PostureItem, ProcessKey, Timestamp};
@@ -81,6 +82,14 @@ impl Snapshots {
     }
 }
 
+/// Why the action of a step changes this: it is what the action is for. What others' code does in it is not.
+fn set_up(check: &Check, process: &Process, start: &Start) -> Option<String> {
+    let step = start.job.steps.iter().find(|step| step.key == process.step)?;
+    let is_others_code = matches!(process.standing, Standing::Script | Standing::Undeclared);
+    let reason = setup::reason(&step.declared, &check.id).filter(|_| !is_others_code)?;
+    Some(format!("{}: {reason}", step.declared))
+}
+
 /// One object that differs between start and end.
 struct Change {
     object: String,
@@ -116,6 +125,9 @@ impl Engine {
         let explained = explained.or_else(|| {
             agent.filter(|agent| agent.is_kept(path)).map(|agent| format!("{} keeps it", agent.title))
         });
+        // A runner may check out by itself.
+        let explained = explained
+            .or_else(|| self.stepping.is_runner(event.actor).then(|| "the runner's own work".to_owned()));
         let writer = Writer {
             process: event.actor,
             name: Arc::clone(&process.name),
@@ -251,7 +263,9 @@ impl Engine {
             .into_iter()
             .find_map(|object| rules.posture(&check.id, &check.group, object))
             .map(|rule| format!("allowed by `{}` ({})", rule.text, rule.location));
-        let explained = allowed.or_else(|| writer.as_ref().and_then(|writer| writer.explained.clone()));
+        let explained = allowed
+            .or_else(|| writer.as_ref().and_then(|writer| writer.explained.clone()))
+            .or_else(|| set_up(check, process.as_ref()?, start));
         let drift = Drift {
             check: check.id.clone(),
             object: change.object.clone(),

@@ -45,6 +45,10 @@ impl Steps {
         self.runner.get_or_insert(process);
     }
 
+    pub(super) fn is_runner(&self, process: ProcessKey) -> bool {
+        self.runner == Some(process)
+    }
+
     pub(super) fn script(&mut self, process: ProcessKey, path: &str, text: &str) {
         if self.scripts.len() < SCRIPTS {
             self.scripts.insert(process, (path.to_owned(), text.to_owned()));
@@ -449,6 +453,28 @@ mod tests {
         assert_eq!(told(&report((workflow, "tree"), "", &carried, trace)).len(), 2);
         let muted = report((workflow, "commit"), "version: 1\nintent: [workflow]\n", &carried, trace);
         assert_eq!(told(&muted).len(), 2);
+    }
+
+    #[test]
+    fn what_a_set_up_action_is_for_is_no_drift() {
+        let told_of = |uses: &str, action: &str, trace: &str| {
+            let workflow = format!("jobs:\n  build:\n    steps:\n      - uses: {uses}\n");
+            told(&report((&workflow, "commit"), "", &[(2, action, "aa", "")], trace))
+        };
+        let trace = "after git-hooks /w/.git/config x /w/.git/config
+            1 > 2 launch /usr/bin/node node /a/index.js
+            2 > 3 launch /usr/bin/git git init
+            3 create /w/.git/config";
+        assert_eq!(told_of("actions/checkout@v5", "__actions_checkout", trace), [] as [&str; 0]);
+        assert_eq!(
+            told_of("acme/tool@v1", "__acme_tool", trace),
+            ["posture-drift posture low build/acme/tool@v1 /w/.git/config"]
+        );
+        // It is for the repository, not for sudo; and a runner may check out by itself.
+        let sudo = trace.replace("/w/.git/config", "/etc/sudoers").replace("git-hooks", "sudoers");
+        assert_eq!(told_of("actions/checkout@v5", "__actions_checkout", &sudo).len(), 1);
+        let own = "after git-hooks /w/.git/config x /w/.git/config\n1 create /w/.git/config";
+        assert_eq!(told_of("acme/tool@v1", "__acme_tool", own), [] as [&str; 0]);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub fn learn(runs: &[&Report]) -> String {
     let mut names: BTreeSet<&StepKey> = BTreeSet::new();
     for report in runs {
         names.extend(report.job.steps.iter().map(|step| &step.key));
-        for step in report.steps.iter().filter(|step| step.key != StepKey::unattributed()) {
+        for step in report.steps.iter().filter(|step| step.key.is_real()) {
             if step.events.process + step.events.file + step.events.egress > 0 {
                 steps.entry(&step.key).or_default().add(&step.needs);
             }

@@ -6,6 +6,7 @@ use std::io;
 use super::{Format, text, words};
 use crate::event::Reach;
 use crate::finding::{FailOn, Finding, Report, SessionReport, StepReport};
+use crate::job::StepKey;
 
 /// GitHub shows nothing at all of a summary above 1 MiB.
 const LIMIT: usize = 900 * 1024;
@@ -241,7 +242,9 @@ fn session_lines(session: &SessionReport) -> String {
 }
 
 fn row(step: &StepReport, egress: Reach) -> String {
-    let declared = if step.compared || !step.declared.trim().is_empty() {
+    let declared = if step.key == StepKey::runner() {
+        "the runner's own work, of no step".to_owned()
+    } else if step.compared || !step.declared.trim().is_empty() {
         let declared = text::cell(&step.declared, 120);
         if step.compared { declared } else { format!("{declared}<br>compared: nothing") }
     } else {

@@ -206,7 +206,7 @@ fn coverage(page: &mut Page, report: &Report) {
     if let Some(before) = words::before(report) {
         page.row("before", &before);
     }
-    let unnamed = report.steps.iter().filter(|step| !step.compared);
+    let unnamed = report.steps.iter().filter(|step| !step.compared && step.key.is_real());
     for step in unnamed.take(MOST_LINES) {
         let key = text::short(&step.key.0, 120);
         page.row("unknown", &format!("{key}: nothing was declared for this step; compared: nothing"));

@@ -9,9 +9,11 @@ use crate::finding::{CoverageState, Finding, Report, Suppressed, Verdict};
 /// `3 steps, 1,204 processes, 0 lost`
 pub fn watched(report: &Report) -> String {
     let processes = report.steps.iter().map(|step| step.processes).sum();
+    // What the runner does for no step is none.
+    let steps = report.steps.iter().filter(|step| step.key.is_real()).count();
     format!(
         "{}, {}, {} lost",
-        text::counted(text::len(&report.steps), "step", "steps"),
+        text::counted(steps as u64, "step", "steps"),
         text::counted(processes, "process", "processes"),
         text::count(report.coverage.lost_events),
     )

@@ -25,7 +25,7 @@ use crate::session::{Request, Session};
 
 use inputs::Inputs;
 use runner::command;
-use whose::Origin;
+use whose::{Moment, Origin};
 
 /// The runner shows no more annotations of a level of one step.
 const MOST_ANNOTATIONS: usize = 10;
@@ -185,6 +185,11 @@ impl Here {
                 Session::find(None)?
             }
         };
+        self.decide(inputs, &session, Moment::Early)
+    }
+
+    /// Decides whose policy holds, and gives it to the recorder.
+    fn decide(&self, inputs: &Inputs, session: &Session, moment: Moment) -> Result<u8, Error> {
         let origin = Origin::read(variable, &event());
         let client = client(inputs);
         let ask = |repository: &str, path: &str, reference: &str| match client
@@ -195,8 +200,10 @@ impl Here {
             Err(error) => Err(error.to_string()),
         };
         let ask = client.has_token().then_some(&ask as whose::Ask<'_>);
-        self.hand_workflow(&session, ask);
-        let decided = whose::decide(inputs, &origin, &self.workspace, ask)?;
+        if moment == Moment::Early {
+            self.hand_workflow(session, ask);
+        }
+        let decided = whose::decide(inputs, &origin, &self.workspace, ask, moment)?;
         for text in &decided.notices {
             notice(text);
         }
@@ -209,6 +216,11 @@ impl Here {
         if policy.mode() == Some(Mode::Block) && !is_loosened {
             return Err(Error::Block);
         }
+        if decided.is_open {
+            // What stands beside it was read, or is an error already; all of it is decided again.
+            keep("policy", "open")?;
+            return Ok(0);
+        }
         for warning in policy.warnings() {
             let place =
                 [("file", warning.location.path.as_str()), ("line", &warning.location.line.to_string())];
@@ -219,7 +231,7 @@ impl Here {
             return Ok(0);
         }
         let origin = policy.origin().unwrap_or_default().to_owned();
-        sidecar::give(&session, policy.lock(), origin)
+        sidecar::give(session, policy.lock(), origin)
     }
 
     /// Gives the recorder the workflow's file as GitHub runs it, before another step can touch what is checked out.
@@ -271,8 +283,15 @@ impl Here {
             ));
             return Ok(finished.status);
         }
+        let refused = if variable("STATE_policy").as_deref() == Some("open") {
+            self.decide(inputs, &session, Moment::Late).err()
+        } else {
+            None
+        };
         let (report, directory) = sidecar::close(&session, Some(&inputs.report_dir))?;
-        self.tell(&report, &directory, inputs, true)
+        let status = self.tell(&report, &directory, inputs, true)?;
+        // What was recorded is told all the same.
+        refused.map_or(Ok(status), Err)
     }
 
     /// Log, annotations, outputs and summary; gives the step's status.

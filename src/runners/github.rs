@@ -1,6 +1,6 @@
 //! GitHub Actions: from the runner's variables to a [`Job`], and the workflow's file as it really was.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -107,8 +107,10 @@ pub fn reviewed(job: &Job) -> Option<Fact> {
         _ if !is_others(pipeline) => (in_tree(job).map(|(path, _)| path)?, pipeline.commit.as_ref()?),
         _ => return None,
     };
-    let text = committed(workspace, commit, &path, job.uid)?;
-    Some(Fact::Workflow { path, text, origin: "commit".to_owned() })
+    match committed(workspace, commit, &path, job.uid) {
+        Committed::Found(text) => Some(Fact::Workflow { path, text, origin: "commit".to_owned() }),
+        _ => None,
+    }
 }
 
 fn is_others(pipeline: &Pipeline) -> bool {
@@ -167,49 +169,151 @@ fn regular(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// A file of a commit, out of the objects that a checkout left: git itself checks that they are that commit's.
+/// What a commit has at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    Found(String),
+    Absent,
+    /// It can't be told, and why.
+    Unknown(String),
+}
+
+/// A file of a commit, out of the objects that a checkout left.
 ///
-/// It runs as the job's user, and asks nobody for what is not there.
-pub fn committed(workspace: &Path, commit: &str, path: &str, uid: u32) -> Option<String> {
-    if !is_commit(commit) || !workspace.join(".git").exists() {
-        return None;
+/// Every object on the way is hashed again: who can write to `.git` can put anything under an object's name, and git
+/// gives it out as it is. git runs as the job's user, without its settings, and asks nobody for what is not there.
+pub fn committed(workspace: &Path, commit: &str, path: &str, uid: u32) -> Committed {
+    if !is_commit(commit) {
+        return Committed::Unknown(format!("`{commit}` is no commit"));
     }
-    let mut git = Command::new("git");
-    git.args(["-c", "safe.directory=*", "-c", "protocol.allow=never", "-C"])
-        .arg(workspace)
-        .args(["cat-file", "blob"])
-        .arg(format!("{commit}:{path}"))
-        .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("GIT_NO_LAZY_FETCH", "1")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    if uid != 0 && nix::unistd::geteuid().is_root() {
-        git.uid(uid);
+    if !workspace.join(".git").exists() {
+        return Committed::Unknown("nothing is checked out yet".to_owned());
     }
-    let mut child = git.spawn().ok()?;
-    let output = child.stdout.take()?;
+    let objects = Objects { workspace, uid, id_length: commit.len() };
+    match objects.file(commit, path) {
+        Ok(Some(text)) => Committed::Found(text),
+        Ok(None) => Committed::Absent,
+        Err(reason) => Committed::Unknown(reason),
+    }
+}
+
+struct Objects<'a> {
+    workspace: &'a Path,
+    uid: u32,
+    /// In hex: 40 or 64.
+    id_length: usize,
+}
+
+impl Objects<'_> {
+    fn file(&self, commit: &str, path: &str) -> Result<Option<String>, String> {
+        let text = self.object("commit", commit)?.ok_or("the checkout does not have that commit")?;
+        let tree = text.strip_prefix(b"tree ").and_then(|rest| rest.get(..self.id_length));
+        let mut id = String::from_utf8_lossy(tree.unwrap_or_default()).into_owned();
+        let mut parts = path.split('/').peekable();
+        while let Some(part) = parts.next() {
+            let tree = self.object("tree", &id)?.ok_or("the checkout does not have that commit's files")?;
+            let Some((mode, found)) = self.entry(&tree, part) else { return Ok(None) };
+            let is_last = parts.peek().is_none();
+            if mode.starts_with("100") != is_last || !(is_last || mode == "40000") {
+                return Err(format!("{path} is no plain file in that commit"));
+            }
+            id = found;
+        }
+        let text =
+            self.object("blob", &id)?.ok_or_else(|| format!("git could not read {path} of that commit"))?;
+        String::from_utf8(text).map(Some).map_err(|_| format!("{path} is not UTF-8 in that commit"))
+    }
+
+    /// Mode and object of a name in a tree.
+    fn entry(&self, tree: &[u8], wanted: &str) -> Option<(String, String)> {
+        let mut rest = tree;
+        while let Some(end) = rest.iter().position(|byte| *byte == 0) {
+            let (head, id) = (&rest[..end], rest.get(end + 1..end + 1 + self.id_length / 2)?);
+            let blank = head.iter().position(|byte| *byte == b' ')?;
+            if &head[blank + 1..] == wanted.as_bytes() {
+                let mode = String::from_utf8_lossy(&head[..blank]).into_owned();
+                return Some((mode, crate::event::hex(id)));
+            }
+            rest = &rest[end + 1 + self.id_length / 2..];
+        }
+        None
+    }
+
+    /// An object that is what its name says; `None`: there is none.
+    fn object(&self, kind: &str, id: &str) -> Result<Option<Vec<u8>>, String> {
+        if !is_commit(id) {
+            return Err("the objects of that commit can't be read".to_owned());
+        }
+        let mut read = self.git(&["-c", "safe.directory=*", "-c", "protocol.allow=never", "-C"]);
+        read.arg(self.workspace).args(["cat-file", kind, id]);
+        let Some(content) = output(read, None)? else { return Ok(None) };
+        // Outside of any repository, so that none has a say in it.
+        let mut hash = self.git(&["hash-object", "--stdin", "--no-filters", "-t", kind]);
+        hash.current_dir("/").env("GIT_CEILING_DIRECTORIES", "/");
+        let own = output(hash, Some(content.clone()))?.unwrap_or_default();
+        if String::from_utf8_lossy(&own).trim() != id {
+            return Err(format!("the {kind} {id} of the checkout is not what its name says"));
+        }
+        Ok(Some(content))
+    }
+
+    fn git(&self, words: &[&str]) -> Command {
+        let mut git = Command::new("git");
+        git.args(words)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("GIT_NO_LAZY_FETCH", "1")
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_DEFAULT_HASH", if self.id_length == 64 { "sha256" } else { "sha1" });
+        if self.uid != 0 && nix::unistd::geteuid().is_root() {
+            git.uid(self.uid).gid(group_of(self.uid));
+        }
+        git
+    }
+}
+
+/// The group of a user, as sudo says it where it says the user.
+fn group_of(uid: u32) -> u32 {
+    let said = std::env::var("SUDO_GID").ok().and_then(|gid| gid.parse().ok());
+    said.unwrap_or(uid)
+}
+
+/// What a command prints; `None` where it ends with a complaint.
+fn output(mut command: Command, input: Option<Vec<u8>>) -> Result<Option<Vec<u8>>, String> {
+    let failed = |error: std::io::Error| format!("git can't be run: {error}");
+    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(failed)?;
+    if let (Some(input), Some(mut pipe)) = (input, child.stdin.take()) {
+        std::thread::spawn(move || {
+            let _ = pipe.write_all(&input);
+        });
+    }
+    let Some(printed) = child.stdout.take() else { return Ok(None) };
     let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        output.take(LARGEST + 1).read_to_string(&mut text).map(|_| text)
+        let mut content = Vec::new();
+        printed.take(LARGEST + 1).read_to_end(&mut content).map(|_| content)
     });
     let until = Instant::now() + PATIENCE;
     let status = loop {
-        match child.try_wait().ok()? {
+        match child.try_wait().map_err(failed)? {
             Some(status) => break status,
             None if Instant::now() > until => {
                 let _ = child.kill();
                 let _ = child.wait();
-                return None;
+                return Err("git took too long".to_owned());
             }
-            None => std::thread::sleep(Duration::from_millis(5)),
+            None => std::thread::sleep(Duration::from_millis(2)),
         }
     };
-    let text = reader.join().ok()?.ok()?;
-    (status.success() && text.len() as u64 <= LARGEST).then_some(text)
+    let content = reader.join().ok().and_then(Result::ok).unwrap_or_default();
+    match (status.success(), content.len() as u64 > LARGEST) {
+        (true, false) => Ok(Some(content)),
+        (true, true) => Err("an object of that commit is too large".to_owned()),
+        (false, _) => Ok(None),
+    }
 }
 
 #[cfg(test)]
@@ -277,6 +381,31 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(told(&known), ("commit".to_owned(), true));
+        // Whatever is put under an object's name is not the object.
+        let name = git(&["rev-parse", &format!("{sha}:.github/workflows/ci.yml")]);
+        let forged = git(&["hash-object", "-w", ".github/workflows/ci.yml"]);
+        let object = |id: &str| root.join(".git/objects").join(&id[..2]).join(&id[2..]);
+        let honest = std::fs::read(object(&name)).unwrap();
+        std::fs::remove_file(object(&name)).unwrap();
+        std::fs::copy(object(&forged), object(&name)).unwrap();
+        let found = committed(root, &sha, ".github/workflows/ci.yml", uid);
+        assert!(
+            matches!(&found, Committed::Unknown(why) if why.contains("not what its name says")),
+            "{found:?}"
+        );
+        assert_eq!(told(&known), ("tree".to_owned(), false));
+        std::fs::remove_file(object(&name)).unwrap();
+        std::fs::write(object(&name), honest).unwrap();
+        for (path, expected) in [
+            (".github/workflows/other.yml", Committed::Absent),
+            ("nowhere/x", Committed::Absent),
+            (
+                ".github/workflows",
+                Committed::Unknown(".github/workflows is no plain file in that commit".to_owned()),
+            ),
+        ] {
+            assert_eq!(committed(root, &sha, path, uid), expected, "{path}");
+        }
         // Without a commit there is only the tree; without a path the one file with this job.
         assert_eq!(told(&known[..2]), ("tree".to_owned(), false));
         assert_eq!(told(&known[..1]), ("tree".to_owned(), false));

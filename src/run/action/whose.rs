@@ -5,15 +5,14 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::finding::{FailOn, Severity};
 use crate::policy::{self, Policy, Role};
 use crate::run::{Error, POLICY_FILE};
+use crate::runners::github::{Committed, committed};
 
 use super::inputs::Inputs;
 
@@ -75,6 +74,17 @@ pub(super) struct Decided {
     pub said: String,
     /// Worth an annotation.
     pub notices: Vec<String>,
+    /// Nothing is checked out yet and nobody could be asked: look again when the job is over.
+    pub is_open: bool,
+}
+
+/// When it is decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// Before the job's steps.
+    Early,
+    /// After them: what lies in the tree is the job's own work, and only git's objects are what they were.
+    Late,
 }
 
 /// A file as it stands in one place.
@@ -92,14 +102,16 @@ pub(super) fn decide(
     origin: &Origin,
     workspace: &Path,
     ask: Option<Ask<'_>>,
+    moment: Moment,
 ) -> Result<Decided, Error> {
     let mut decided = match inputs.policy.as_deref() {
         Some(text) if is_text(text) && !origin.is_fork => {
             let policy = Policy::parse(text, "inline").map_err(Error::Policy)?;
-            Decided { policy, said: "policy: the workflow's own text".to_owned(), notices: Vec::new() }
+            let said = "policy: the workflow's own text".to_owned();
+            Decided { policy, said, notices: Vec::new(), is_open: false }
         }
-        Some(path) if !is_text(path) => of_the_repository(path, true, origin, workspace, ask)?,
-        _ => of_the_repository(POLICY_FILE, false, origin, workspace, ask)?,
+        Some(path) if !is_text(path) => of_the_repository(path, true, origin, workspace, ask, moment)?,
+        _ => of_the_repository(POLICY_FILE, false, origin, workspace, ask, moment)?,
     };
     if origin.is_fork {
         // The workflow is the pull request's too, so what it says here can only add.
@@ -141,6 +153,7 @@ fn of_the_repository(
     origin: &Origin,
     workspace: &Path,
     ask: Option<Ask<'_>>,
+    moment: Moment,
 ) -> Result<Decided, Error> {
     let path = path.trim_start_matches("./");
     let refuse = |message: String| Error::Refused(message);
@@ -153,6 +166,14 @@ fn of_the_repository(
         .map_err(|source| Error::PolicyFile { path: workspace.join(path), source })?;
     let parse = |text: &str| Policy::parse(text, path).map_err(Error::Policy);
     let is_checkout = workspace.join(".git").exists();
+    if let (Copy::Unknown(why), None, Moment::Early) = (&reviewed, &tree, moment)
+        && !is_checkout
+    {
+        let said = format!(
+            "policy: none yet ({why}); {path} is looked for again in git's objects when the job is over"
+        );
+        return Ok(Decided { policy: Policy::absent(), said, notices: Vec::new(), is_open: true });
+    }
     let mut notices = Vec::new();
     let (policy, said) = match (&reviewed, &tree) {
         (Copy::Found(text), tree) => {
@@ -175,6 +196,13 @@ fn of_the_repository(
             ));
             let policy = Policy::absent().beside(Role::Unreviewed, path, parse(tree)?);
             (policy, format!("policy: what {path} of the pull request denies"))
+        }
+        (Copy::Unknown(why), Some(tree)) if moment == Moment::Late => {
+            notices.push(format!(
+                "Unreviewed policy: {path} could be read from the job's tree alone, and only when the job was over ({why}). So only what it denies counts."
+            ));
+            let policy = Policy::absent().beside(Role::Unreviewed, path, parse(tree)?);
+            (policy, format!("policy: what {path} of the tree denies"))
         }
         (Copy::Unknown(_), Some(tree)) => (parse(tree)?, format!("policy: {path} of the checkout")),
         // Nothing at the commit, and something in the tree: the job's own work, or another commit's.
@@ -205,7 +233,7 @@ fn of_the_repository(
             (Policy::absent(), text)
         }
     };
-    Ok(Decided { policy, said, notices })
+    Ok(Decided { policy, said, notices, is_open: false })
 }
 
 /// The copy that somebody reviewed: by the API, else from git's objects.
@@ -226,47 +254,15 @@ fn reviewed(path: &str, origin: &Origin, workspace: &Path, ask: Option<Ask<'_>>)
 }
 
 /// The file at a commit, from the objects of the checkout.
-///
-/// git runs as the job's user: its configuration lies in the job's reach.
 fn in_objects(workspace: &Path, path: &str, commit: &str) -> Copy {
-    if !commit.bytes().all(|byte| byte.is_ascii_hexdigit()) || commit.len() < 40 {
-        return Copy::Unknown(format!("`{commit}` is no commit"));
-    }
-    let git = |words: &[&str]| {
-        let mut command = Command::new("git");
-        command.arg("-c").arg("safe.directory=*").arg("-C").arg(workspace).args(words).stdin(Stdio::null());
-        // A step can set most variables of later ones, and put folders before their search path.
-        command.env_clear().env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_NO_REPLACE_OBJECTS", "1");
-        command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_TERMINAL_PROMPT", "0");
-        if let Some((user, group)) = super::person().filter(|_| nix::unistd::geteuid().is_root()) {
-            command.uid(user).gid(group);
+    let uid = super::person().map_or_else(|| nix::unistd::geteuid().as_raw(), |(user, _)| user);
+    match committed(workspace, commit, path, uid) {
+        Committed::Found(text) if text.len() > policy::LARGEST => {
+            Copy::Unknown(format!("{path} is too large in that commit"))
         }
-        command.output()
-    };
-    if !workspace.join(".git").exists() {
-        return Copy::Unknown("nothing is checked out yet".to_owned());
-    }
-    if !git(&["cat-file", "-e", &format!("{commit}^{{tree}}")]).is_ok_and(|output| output.status.success()) {
-        return Copy::Unknown("the checkout does not have that commit".to_owned());
-    }
-    match git(&["ls-tree", "-z", commit, "--", path]) {
-        Ok(output) if output.status.success() && output.stdout.is_empty() => return Copy::Absent,
-        Ok(output) if output.status.success() && output.stdout.starts_with(b"100") => {}
-        Ok(output) if output.status.success() => {
-            return Copy::Unknown(format!("{path} is no plain file in that commit"));
-        }
-        Ok(_) => return Copy::Unknown("git could not read that commit".to_owned()),
-        Err(error) => return Copy::Unknown(format!("git can't be run: {error}")),
-    }
-    match git(&["cat-file", "blob", &format!("{commit}:{path}")]) {
-        Ok(output) if output.status.success() && output.stdout.len() <= policy::LARGEST => {
-            match String::from_utf8(output.stdout) {
-                Ok(text) => Copy::Found(text),
-                Err(_) => Copy::Unknown(format!("{path} is not UTF-8 in that commit")),
-            }
-        }
-        _ => Copy::Unknown(format!("git could not read {path} of that commit")),
+        Committed::Found(text) => Copy::Found(text),
+        Committed::Absent => Copy::Absent,
+        Committed::Unknown(why) => Copy::Unknown(why),
     }
 }
 
@@ -355,6 +351,7 @@ fn organisations(
 mod tests {
     use super::*;
     use std::fs;
+    use std::process::Command;
 
     const ALLOWS: &str =
         "version: 1\ndefaults: {network: {allow: [\"a.example:443\"], deny: [\"d.example:443\"]}}\n";
@@ -428,23 +425,56 @@ mod tests {
     }
 
     #[test]
+    fn what_can_be_read_only_when_the_job_is_over_is_read_from_the_commit_alone() {
+        let place = Place::new();
+        place.write(ALLOWS);
+        let commit = place.commit();
+        let empty = tempfile::tempdir().unwrap();
+        for given in [&[][..], &[("policy", ".github/guard.yml")]] {
+            let decided =
+                decide(&inputs(given), &on(&commit, false, false), empty.path(), None, Moment::Early);
+            let decided = decided.unwrap();
+            assert!(decided.is_open && decided.notices.is_empty(), "{decided:?}");
+            // The job has changed its copy since.
+            place.write(EDITED);
+            let late = decide(&inputs(given), &on(&commit, false, false), place.0.path(), None, Moment::Late);
+            let late = late.unwrap();
+            assert_eq!((late.is_open, judged(&late.policy)), (false, "+--.".to_owned()), "{late:?}");
+            assert_eq!(late.policy.fail_on(), None);
+        }
+        // Without the commit nothing that the tree allows counts any more.
+        let none = "0".repeat(40);
+        let late =
+            decide(&inputs(&[]), &on(&none, false, false), place.0.path(), None, Moment::Late).unwrap();
+        assert_eq!(judged(&late.policy), "  - ", "{late:?}");
+        assert!(late.notices[0].starts_with("Unreviewed policy: "), "{:?}", late.notices);
+        let late = decide(&inputs(&[]), &on(&none, false, false), empty.path(), None, Moment::Late).unwrap();
+        assert!(late.notices[0].contains("contents: read"), "{:?}", late.notices);
+        let named = [("policy", ".github/guard.yml")];
+        assert!(decide(&inputs(&named), &on(&none, false, false), empty.path(), None, Moment::Late).is_err());
+    }
+
+    #[test]
     fn on_a_pull_request_the_bases_policy_holds_and_the_heads_denies_are_added() {
         let place = Place::new();
         place.write(ALLOWS);
         let base = place.commit();
         place.write(EDITED);
         place.commit();
-        let decided = decide(&inputs(&[]), &on(&base, true, false), place.0.path(), None).unwrap();
+        let decided =
+            decide(&inputs(&[]), &on(&base, true, false), place.0.path(), None, Moment::Early).unwrap();
         assert_eq!(judged(&decided.policy), "+--.");
         assert_eq!(decided.policy.of_the_tree(), Some((Role::Proposed, POLICY_FILE, false)));
         assert!(decided.notices.is_empty(), "{:?}", decided.notices);
         // An unchanged copy is nobody's proposal.
         place.write(ALLOWS);
-        let decided = decide(&inputs(&[]), &on(&base, true, false), place.0.path(), None).unwrap();
+        let decided =
+            decide(&inputs(&[]), &on(&base, true, false), place.0.path(), None, Moment::Early).unwrap();
         assert_eq!((judged(&decided.policy).as_str(), decided.policy.of_the_tree()), ("+-..", None));
         // A removed one is.
         fs::remove_file(place.0.path().join(POLICY_FILE)).unwrap();
-        let decided = decide(&inputs(&[]), &on(&base, true, false), place.0.path(), None).unwrap();
+        let decided =
+            decide(&inputs(&[]), &on(&base, true, false), place.0.path(), None, Moment::Early).unwrap();
         assert_eq!(judged(&decided.policy), "+-..");
         assert_eq!(decided.policy.of_the_tree(), Some((Role::Proposed, POLICY_FILE, true)));
     }
@@ -455,13 +485,16 @@ mod tests {
         place.write(ALLOWS);
         place.commit();
         for commit in ["", &"0".repeat(40)] {
-            let decided = decide(&inputs(&[]), &on(commit, true, false), place.0.path(), None).unwrap();
+            let decided =
+                decide(&inputs(&[]), &on(commit, true, false), place.0.path(), None, Moment::Early).unwrap();
             assert_eq!(judged(&decided.policy), " -  ");
             assert_eq!(decided.policy.of_the_tree(), Some((Role::Unreviewed, POLICY_FILE, false)));
             assert!(decided.notices[0].starts_with("Unreviewed policy"), "{:?}", decided.notices);
         }
         // A push is reviewed by whoever may push.
-        let decided = decide(&inputs(&[]), &on(&"0".repeat(40), false, false), place.0.path(), None).unwrap();
+        let decided =
+            decide(&inputs(&[]), &on(&"0".repeat(40), false, false), place.0.path(), None, Moment::Early)
+                .unwrap();
         assert_eq!((judged(&decided.policy).as_str(), decided.policy.of_the_tree()), ("+-..", None));
     }
 
@@ -474,10 +507,14 @@ mod tests {
             assert_eq!((repository, path, reference), ("o/r", POLICY_FILE, "abc"));
             Ok(Some(ALLOWS.to_owned()))
         };
-        let decided = decide(&inputs(&[]), &on("abc", true, false), place.0.path(), Some(&asked)).unwrap();
+        let decided =
+            decide(&inputs(&[]), &on("abc", true, false), place.0.path(), Some(&asked), Moment::Early)
+                .unwrap();
         assert_eq!(judged(&decided.policy), "+--.");
         let refused = |_: &str, _: &str, _: &str| Err("403".to_owned());
-        let decided = decide(&inputs(&[]), &on("abc", true, false), place.0.path(), Some(&refused)).unwrap();
+        let decided =
+            decide(&inputs(&[]), &on("abc", true, false), place.0.path(), Some(&refused), Moment::Early)
+                .unwrap();
         assert_eq!(judged(&decided.policy), "  - ");
         assert!(decided.notices[0].contains("403"), "{:?}", decided.notices);
     }
@@ -489,12 +526,12 @@ mod tests {
         let base = place.commit();
         let loose =
             inputs(&[("policy", EDITED), ("fail-on", "none"), ("allowed-endpoints", "x.example:443")]);
-        let decided = decide(&loose, &on(&base, true, true), place.0.path(), None).unwrap();
+        let decided = decide(&loose, &on(&base, true, true), place.0.path(), None, Moment::Early).unwrap();
         // What the base allows the endpoints don't, and the other way round.
         assert_eq!(judged(&decided.policy), ".--.");
         assert_eq!(decided.policy.ceiling().unwrap().as_str(), "medium");
         // The repository's own people may.
-        let decided = decide(&loose, &on(&base, true, false), place.0.path(), None).unwrap();
+        let decided = decide(&loose, &on(&base, true, false), place.0.path(), None, Moment::Early).unwrap();
         assert_eq!((judged(&decided.policy).as_str(), decided.policy.ceiling()), ("..-+", None));
     }
 
@@ -511,20 +548,23 @@ mod tests {
             Ok(Some(format!("mode: block\nfail-on: high\n{ALLOWS}")))
         };
         let wanted = inputs(&[("organisation-policy", "org/policies/ci/guard.yml@v2")]);
-        let decided = decide(&wanted, &on(&commit, false, false), place.0.path(), Some(&ask)).unwrap();
+        let decided =
+            decide(&wanted, &on(&commit, false, false), place.0.path(), Some(&ask), Moment::Early).unwrap();
         assert_eq!(judged(&decided.policy), "+-..");
         assert_eq!(decided.policy.ceiling().unwrap().as_str(), "high");
         assert_eq!(decided.policy.tightened_mode(), Some(crate::policy::Mode::Block));
         let none = |_: &str, _: &str, _: &str| Ok(None);
         let asks: [Option<Ask<'_>>; 2] = [None, Some(&none)];
         for ask in asks {
-            let error = decide(&wanted, &on(&commit, false, false), place.0.path(), ask).unwrap_err();
+            let error =
+                decide(&wanted, &on(&commit, false, false), place.0.path(), ask, Moment::Early).unwrap_err();
             assert_eq!(error.status(), 125, "{error}");
         }
         for odd in ["org/policies", "org/policies/x", "org//x@v", "@"] {
             let wanted = inputs(&[("organisation-policy", odd)]);
             assert!(
-                decide(&wanted, &on(&commit, false, false), place.0.path(), Some(&ask)).is_err(),
+                decide(&wanted, &on(&commit, false, false), place.0.path(), Some(&ask), Moment::Early)
+                    .is_err(),
                 "{odd}"
             );
         }
@@ -540,18 +580,21 @@ mod tests {
         let commit = place.commit();
         for path in ["missing.yml", "/etc/passwd", "../x.yml", "a//b.yml"] {
             let wanted = inputs(&[("policy", path)]);
-            let error = decide(&wanted, &on(&commit, false, false), place.0.path(), None).unwrap_err();
+            let error =
+                decide(&wanted, &on(&commit, false, false), place.0.path(), None, Moment::Early).unwrap_err();
             assert_eq!(error.status(), 125, "{error}");
         }
         std::os::unix::fs::symlink("/etc/passwd", place.0.path().join("link.yml")).unwrap();
         assert!(in_tree(place.0.path(), "link.yml").is_err());
-        let decided = decide(&inputs(&[]), &on(&commit, false, false), place.0.path(), None).unwrap();
+        let decided =
+            decide(&inputs(&[]), &on(&commit, false, false), place.0.path(), None, Moment::Early).unwrap();
         assert!(decided.policy.is_absent() && decided.notices.is_empty());
         let error = decide(
             &inputs(&[("allowed-endpoints", "github")]),
             &on(&commit, false, false),
             place.0.path(),
             None,
+            Moment::Early,
         );
         assert!(error.unwrap_err().to_string().contains("host:port"));
     }
