@@ -211,7 +211,9 @@ mod tests {
     use crate::reports::sample;
 
     /// The level, properties and message of a line, read as the runner reads it.
-    fn parsed(line: &str) -> Option<(String, Vec<(String, String)>, String)> {
+    type Parsed = (String, Vec<(String, String)>, String);
+
+    fn parsed(line: &str) -> Option<Parsed> {
         let (head, data) = line.strip_prefix("::")?.split_once("::")?;
         let (name, properties) = head.split_once(' ').unwrap_or((head, ""));
         let unescape = |text: &str| {

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Place;
 use super::annotations::{self, Annotation};
-use super::client::{Connection, Error, escaped, repository};
+use super::client::{Answer, Connection, Error, escaped, repository};
 use crate::finding::{Report, Verdict};
 use crate::reports::{self, text};
 
@@ -91,7 +91,7 @@ pub(super) async fn publish(connection: &Connection, report: &Report, place: &Pl
         Ok(listed.check_runs.into_iter().find(|run| run.external_id.as_ref() == Some(&external_id)))
     };
     let route = format!("/repos/{name}/check-runs");
-    let created: Created = connection.make(&route, &create, |answer| answer.json(), find).await?;
+    let created: Created = connection.make(&route, &create, Answer::json, find).await?;
     for batch in rest.chunks(PER_REQUEST) {
         let update = Update { output: Output { title: &title, summary: &summary, annotations: batch } };
         connection.patch(&format!("/repos/{name}/check-runs/{}", created.id), &update).await?;

@@ -463,7 +463,7 @@ aliased:
         let mut text = String::from("j0:\n  script: [make]\n");
         for level in 1..11 {
             let parents = vec![format!("j{}", level - 1); 40].join(", ");
-            text += &format!("j{level}:\n  extends: [{parents}]\n");
+            text.push_str(&["j", &level.to_string(), ":\n  extends: [", &parents, "]\n"].concat());
         }
         text += "last:\n  extends: j10\n";
         assert!(declared(&text, "last").unwrap().is_some());

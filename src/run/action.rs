@@ -159,9 +159,9 @@ impl Here {
                 format!("  {} {hook}\n", if *proved { "proved    " } else { "not proved" })
             };
             run::print(&ready.sight.hooks.iter().map(hook).collect::<String>());
-            run::print(
-                &ready.sight.gaps.iter().map(|gap| format!("  can't see {gap}\n")).collect::<String>(),
-            );
+            for gap in &ready.sight.gaps {
+                run::print(&format!("  can't see {gap}\n"));
+            }
         }
         Ok(())
     }
@@ -171,19 +171,18 @@ impl Here {
         if variable("STATE_unsupported").is_some() {
             return Ok(0);
         }
-        let session = match variable("STATE_session") {
-            Some(id) => Session::find(Some(&id))?,
-            None => {
-                // The runner runs no `pre` of an action that lies in the workspace.
-                notice(
-                    "The recorder starts only now, so earlier steps were not seen. `uses: edamame/guard@…` starts it before the first step; `uses: ./` can't.",
-                );
-                let status = self.pre(inputs, above)?;
-                if status != 0 || variable("STATE_unsupported").is_some() {
-                    return Ok(status);
-                }
-                Session::find(None)?
+        let session = if let Some(id) = variable("STATE_session") {
+            Session::find(Some(&id))?
+        } else {
+            // The runner runs no `pre` of an action that lies in the workspace.
+            notice(
+                "The recorder starts only now, so earlier steps were not seen. `uses: edamame/guard@…` starts it before the first step; `uses: ./` can't.",
+            );
+            let status = self.pre(inputs, above)?;
+            if status != 0 || variable("STATE_unsupported").is_some() {
+                return Ok(status);
             }
+            Session::find(None)?
         };
         self.decide(inputs, &session, Moment::Early)
     }
@@ -267,7 +266,7 @@ impl Here {
                 .clear()
                 .and_then(|()| reports.write_all(&report, detections::all()))
                 .map_err(Error::Report)?;
-            self.tell(&report, reports.path(), inputs, false)?;
+            Self::tell(&report, reports.path(), inputs, false)?;
             // `pre` failed the job where it should.
             return Ok(0);
         }
@@ -289,19 +288,13 @@ impl Here {
             None
         };
         let (report, directory) = sidecar::close(&session, Some(&inputs.report_dir))?;
-        let status = self.tell(&report, &directory, inputs, true)?;
+        let status = Self::tell(&report, &directory, inputs, true)?;
         // What was recorded is told all the same.
         refused.map_or(Ok(status), Err)
     }
 
     /// Log, annotations, outputs and summary; gives the step's status.
-    fn tell(
-        &self,
-        report: &Report,
-        directory: &Path,
-        inputs: &Inputs,
-        is_watched: bool,
-    ) -> Result<u8, Error> {
+    fn tell(report: &Report, directory: &Path, inputs: &Inputs, is_watched: bool) -> Result<u8, Error> {
         let shown = directory.to_string_lossy();
         let style = terminal::Style { colour: false, width: 120 };
         say_untrusted(&terminal::render(report, style, Some(&shown)));

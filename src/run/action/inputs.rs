@@ -7,6 +7,7 @@ use crate::finding::FailOn;
 
 /// What the workflow asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an input of its own that says true or false")]
 pub(super) struct Inputs {
     /// A path or the text itself.
     pub policy: Option<String>,
@@ -67,10 +68,9 @@ impl Inputs {
         let mode = own.or(egress);
         let on_unsupported = match text("on-unsupported").as_deref() {
             Some("fail") => UnsupportedArgument::Fail,
-            Some("warn") => UnsupportedArgument::Warn,
             Some("skip") => UnsupportedArgument::Skip,
             None if mode == Some(ModeArgument::Block) => UnsupportedArgument::Fail,
-            None => UnsupportedArgument::Warn,
+            Some("warn") | None => UnsupportedArgument::Warn,
             Some(other) => return Err(unknown("on-unsupported", other, "fail, warn, skip")),
         };
         for name in ["disable-sudo", "disable-sudo-and-containers"] {
