@@ -34,6 +34,8 @@ fn compile() -> Result<(), String> {
     if Path::new(&multiarch).is_dir() {
         arguments.extend(["-idirafter".to_owned(), multiarch]);
     }
+    // Where the sources lie is nobody's business, and two folders must give one program.
+    arguments.push(format!("-ffile-prefix-map={}=.", variable("CARGO_MANIFEST_DIR")?));
     let object = PathBuf::from(variable("OUT_DIR")?).join("sensor.bpf.o");
     libbpf_cargo::SkeletonBuilder::new()
         .source(SOURCE)
