@@ -682,7 +682,7 @@ impl Engine {
             self.drawing.launch(process, event.time);
         }
         if let Some(process) = self.lineage.get(event.actor) {
-            self.work.started(process, launch, event.time);
+            self.work.started(process, launch, event.time, &self.lineage);
         }
         let program = launch.program().path.clone();
         let ruling = self.judge_launch(event.actor, launch, reach, start);

@@ -21,6 +21,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<History>::default(),
         command,
         tools: &[],
+        relays: &[],
         is_tried: false,
     }),
 };

@@ -27,6 +27,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<Transcript>::default(),
         command,
         tools: &["ugrep", "bfs", "rg"],
+        relays: &[],
         is_tried: true,
     }),
 };

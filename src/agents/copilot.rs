@@ -32,6 +32,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<Events>::default(),
         command,
         tools: &[],
+        relays: &[],
         is_tried: true,
     }),
 };

@@ -31,6 +31,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<Chat>::default(),
         command,
         tools: &[],
+        relays: &[],
         is_tried: true,
     }),
 };

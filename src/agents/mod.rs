@@ -24,7 +24,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::event::{Launch, Timestamp, normal_path};
-use crate::intent::{AgentSession, ToolCall, ToolResult};
+use crate::intent::{AgentSession, ToolCall, ToolResult, basename};
 
 /// One coding agent.
 #[derive(Debug)]
@@ -52,6 +52,17 @@ impl Agent {
     pub fn is_kept(&self, path: &str) -> bool {
         let (set, owners) = &*KEPT;
         set.matches(path).iter().any(|index| owners[*index] == self.id)
+    }
+
+    /// Whether this launch only passes a command on to a shell: a relay, the agent's own file as a helper, a sandbox.
+    pub fn is_relay(&self, launch: &Launch) -> bool {
+        let (set, owners) = &*RELAYS;
+        let is_named = |path: &str| set.matches(path).iter().any(|index| owners[*index] == self.id);
+        let script = launch.arguments.iter().skip(1).find(|word| !word.starts_with('-'));
+        launch.arguments.first().is_some_and(|name| basename(name) == "bwrap")
+            || is_named(&launch.executable.path)
+            || script.is_some_and(|script| is_named(script))
+            || recognise(launch, None).is_some_and(|agent| agent.id == self.id)
     }
 
     /// Whether a name is one of the agent's own services.
@@ -91,6 +102,8 @@ pub struct Record {
     pub command: fn(words: &[String]) -> Option<String>,
     /// Names under which the agent's program is only a tool: Claude Code's file also is a `grep`.
     pub tools: &'static [&'static str],
+    /// Globs of its own programs that lie between it and the shell of a command: relays, a sandbox's launcher.
+    pub relays: &'static [&'static str],
     /// Tests drive this agent; else the reader is written from its documentation, which a report says.
     pub is_tried: bool,
 }
@@ -244,6 +257,18 @@ static KEPT: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| {
             set.add(
                 Glob::new(&format!("/**/{below}")).unwrap_or_else(|error| panic!("{}: {error}", agent.id)),
             );
+            owners.push(agent.id);
+        }
+    }
+    (set.build().unwrap_or_else(|error| panic!("{error}")), owners)
+});
+
+static RELAYS: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| {
+    let mut set = GlobSetBuilder::new();
+    let mut owners = Vec::new();
+    for agent in ALL {
+        for glob in agent.record.iter().flat_map(|record| record.relays) {
+            set.add(Glob::new(glob).unwrap_or_else(|error| panic!("{}: {error}", agent.id)));
             owners.push(agent.id);
         }
     }
@@ -429,6 +454,12 @@ mod tests {
                 "gemini",
             ),
             ("/usr/bin/node".to_owned(), None, "node node_modules/@qwen-code/qwen-code/cli-entry.js", "qwen"),
+            (
+                "/usr/bin/node".to_owned(),
+                None,
+                "node --expose-gc node_modules/@qwen-code/qwen-code/cli.js --yolo",
+                "qwen",
+            ),
             (format!("{modules}/@github/copilot-linux-x64/copilot"), None, "copilot", "copilot"),
             (format!("{modules}/opencode-linux-x64/bin/opencode"), None, "opencode run", "opencode"),
             (format!("{modules}/@cline/cli-linux-x64/bin/cline"), None, "cline", "cline"),
@@ -445,6 +476,31 @@ mod tests {
                 Some(wanted),
                 "{executable} {arguments}"
             );
+        }
+    }
+
+    #[test]
+    fn relays_are_the_agents_own_programs() {
+        let is_relay = |agent: &str, executable: &str, arguments: &[&str]| {
+            let launch = Launch {
+                executable: File::at(executable),
+                arguments: words(arguments),
+                directory: "/w".into(),
+                ..Launch::default()
+            };
+            by_id(agent).is_some_and(|agent| agent.is_relay(&launch))
+        };
+        let relay = "/opt/node_modules/openclaw/dist/process/supervisor/service-child-relay.js";
+        assert!(is_relay("openclaw", "/usr/bin/node", &["/usr/bin/node", relay]));
+        let codex = "/opt/node_modules/@openai/codex-linux-x64/vendor/x86_64-unknown-linux-musl/bin/codex";
+        assert!(is_relay("codex", codex, &["codex-linux-sandbox", "--", "/bin/bash", "-c", "x"]));
+        assert!(is_relay("codex", "/usr/bin/bwrap", &["bwrap", "--ro-bind", "/", "/"]));
+        for (agent, executable, arguments) in [
+            ("openclaw", "/usr/bin/node", &["/usr/bin/node", "/w/relay.js"][..]),
+            ("codex", "/usr/bin/make", &["make", "bwrap"]),
+            ("gemini", codex, &["codex"]),
+        ] {
+            assert!(!is_relay(agent, executable, arguments), "{agent} {arguments:?}");
         }
     }
 

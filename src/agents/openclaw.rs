@@ -31,6 +31,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<Transcript>::default(),
         command,
         tools: &[],
+        relays: &["/**/node_modules/openclaw/dist/**"],
         is_tried: true,
     }),
 };

@@ -36,6 +36,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::new(Stateless(read)),
         command,
         tools: &[],
+        relays: &[],
         is_tried: true,
     }),
 };

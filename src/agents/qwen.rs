@@ -12,7 +12,7 @@ use crate::intent::{AgentSession, ToolCall, ToolResult};
 pub(super) const AGENT: Agent = Agent {
     id: "qwen",
     title: "Qwen Code",
-    programs: &["/**/@qwen-code/qwen-code/cli{,-entry}.js", "/**/@qwen-code/qwen-code/dist/{cli,index}.js"],
+    programs: &["/**/@qwen-code/qwen-code/cli-entry.js", "/**/@qwen-code/qwen-code/cli.js", "/**/@qwen-code/qwen-code/dist/{cli,index}.js"],
     modules: &[],
     hosts: &["chat.qwen.ai", "dashscope.aliyuncs.com"],
     keeps: &[],
@@ -22,6 +22,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<Chat>::default(),
         command,
         tools: &[],
+        relays: &[],
         is_tried: true,
     }),
 };

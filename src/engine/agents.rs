@@ -163,7 +163,7 @@ impl Work {
     }
 
     /// Notes a launch: an errand begins with the first one, and may become something else.
-    pub(super) fn started(&mut self, process: &Process, launch: &Launch, time: Timestamp) {
+    pub(super) fn started(&mut self, process: &Process, launch: &Launch, time: Timestamp, lineage: &Lineage) {
         let Some(agent) = process.agent.as_deref().and_then(agents::by_id) else { return };
         if process.is_agent {
             if agent.record.is_none_or(|record| !record.is_tried) {
@@ -178,6 +178,7 @@ impl Work {
             return;
         }
         if process.errand != Some(process.key) {
+            self.relayed(agent, process, launch, lineage);
             return;
         }
         if self.errands.len() >= Self::ERRANDS && !self.errands.contains_key(&process.key) {
@@ -204,6 +205,21 @@ impl Work {
             errand.texts.extend(launch.arguments.last().cloned());
             errand.commands.extend(agent.record.and_then(|record| (record.command)(&launch.arguments)));
         }
+    }
+
+    /// Notes a shell that was given its command through relays of the agent: a sandbox, a helper of its own.
+    fn relayed(&mut self, agent: &Agent, process: &Process, launch: &Launch, lineage: &Lineage) {
+        let errand = process.errand.and_then(|errand| self.errands.get_mut(&errand));
+        let Some(errand) = errand.filter(|errand| errand.commands.is_empty()) else { return };
+        let Some(command) = agent.record.and_then(|record| (record.command)(&launch.arguments)) else {
+            return;
+        };
+        if errand.texts.len() >= Self::TEXTS || !is_text(process, errand.process, lineage) {
+            return;
+        }
+        errand.is_cut |= launch.arguments_truncated;
+        errand.texts.extend(launch.arguments.last().cloned());
+        errand.commands.push(command);
     }
 
     /// Notes that a process has ended.
@@ -380,7 +396,9 @@ fn is_text(process: &Process, errand: ProcessKey, lineage: &Lineage) -> bool {
         let runs_text = is_shell(name)
             && launch.script.is_none()
             && launch.arguments.iter().skip(1).any(|word| word.starts_with('-') && word.ends_with('c'));
-        if !runs_text && !is_launcher(name) {
+        let agent = above.agent.as_deref().and_then(agents::by_id);
+        let is_relay = || agent.is_some_and(|agent| agent.is_relay(launch));
+        if !runs_text && !is_launcher(name) && !is_relay() {
             return false;
         }
         if above.key == errand {

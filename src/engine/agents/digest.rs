@@ -43,6 +43,10 @@ impl Work {
             report.unrecorded += u64::from(call.is_none() && !errand.commands.is_empty());
         }
         for (index, known) in self.calls.iter().enumerate() {
+            // A part of a call is told with that call.
+            if self.whole(index) != index {
+                continue;
+            }
             let key = (known.call.agent.clone(), known.call.session.clone());
             let report = reports.entry(key.clone()).or_insert_with(|| self.blank(&key.0, &key.1));
             let run = ran.get(&index);

@@ -75,8 +75,13 @@ impl Work {
             if let Some(call) = &errand.call
                 && let Some(index) = self.places.get(&(errand.agent.id.to_owned(), call.clone()))
             {
-                joined.insert(errand.process, (*index, BY_ID));
-                taken.insert((*index, 0));
+                // A command inside a call that runs several is told under that call.
+                let index = self.whole(*index);
+                joined.insert(errand.process, (index, BY_ID));
+                let parts = &self.calls[index].call.commands;
+                let is_it = |text: &String| errand.commands.iter().any(|own| plain(own) == plain(text));
+                let part = (0..parts.len()).find(|at| is_it(&parts[*at]) && !taken.contains(&(index, *at)));
+                taken.insert((index, part.unwrap_or(0)));
                 continue;
             }
             if errand.commands.is_empty() {
@@ -96,7 +101,7 @@ impl Work {
             });
             if let Some(part) = exact {
                 taken.insert(part);
-                joined.insert(errand.process, (part.0, BY_TEXT));
+                joined.insert(errand.process, (self.whole(part.0), BY_TEXT));
             } else {
                 left.push(errand);
             }
@@ -134,6 +139,14 @@ impl Work {
             .filter(|(_, text)| is_wanted(text))
             .map(|(part, _)| part)
             .collect()
+    }
+
+    /// The call that this one is a part of, if its record has that one.
+    pub(super) fn whole(&self, index: usize) -> usize {
+        let call = &self.calls[index].call;
+        let above =
+            call.within.as_ref().and_then(|above| self.places.get(&(call.agent.clone(), above.clone())));
+        above.copied().unwrap_or(index)
     }
 
     fn is_of_session(&self, known: &Call, errand: &Errand) -> bool {
