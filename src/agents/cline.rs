@@ -13,7 +13,11 @@ use crate::intent::{AgentSession, ToolCall, ToolResult, basename};
 pub(super) const AGENT: Agent = Agent {
     id: "cline",
     title: "Cline",
-    programs: &["/**/node_modules/cline/bin/cline", "/**/node_modules/cline/bin/.cline", "/**/@cline/cli-*/bin/cline"],
+    programs: &[
+        "/**/node_modules/cline/bin/cline",
+        "/**/node_modules/cline/bin/.cline",
+        "/**/@cline/cli-*/bin/cline",
+    ],
     modules: &[],
     hosts: &["api.cline.bot"],
     keeps: &[],

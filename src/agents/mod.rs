@@ -366,7 +366,11 @@ mod tests {
     }
 
     pub(super) fn told(agent: &Agent, pieces: &[&str]) -> Told {
-        let mut reader = (agent.record.unwrap().reader)("/home/u/record");
+        told_at(agent, "/home/u/record", pieces)
+    }
+
+    pub(super) fn told_at(agent: &Agent, path: &str, pieces: &[&str]) -> Told {
+        let mut reader = (agent.record.unwrap().reader)(path);
         let mut told = Told::default();
         for entry in pieces.iter().flat_map(|piece| reader.read(piece)) {
             match entry {

@@ -12,7 +12,11 @@ use crate::intent::{AgentSession, ToolCall, ToolResult};
 pub(super) const AGENT: Agent = Agent {
     id: "qwen",
     title: "Qwen Code",
-    programs: &["/**/@qwen-code/qwen-code/cli-entry.js", "/**/@qwen-code/qwen-code/cli.js", "/**/@qwen-code/qwen-code/dist/{cli,index}.js"],
+    programs: &[
+        "/**/@qwen-code/qwen-code/cli-entry.js",
+        "/**/@qwen-code/qwen-code/cli.js",
+        "/**/@qwen-code/qwen-code/dist/{cli,index}.js",
+    ],
     modules: &[],
     hosts: &["chat.qwen.ai", "dashscope.aliyuncs.com"],
     keeps: &[],
