@@ -12,9 +12,10 @@ help: ## List these
 setup: ## Install what is missing, from the distribution's packages
 	@.config/setup.sh
 
-clients: ## Install what tests drive (act, gitlab-ci-local, zizmor, coding agents …), into a cache outside of the tree
+clients: ## Install what tests drive (act, gitlab-ci-local, zizmor, coding agents, a browser …), into a cache outside of the tree
 	@.config/clients.sh
 	@.config/agents.sh
+	@.config/browser.sh
 	@.config/gitlab-clients.sh || echo "clients: no gitlab-ci-local; the tests that need it are skipped" >&2
 
 build: setup ## Build the release binary, target/release/edamame-guard

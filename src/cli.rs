@@ -42,9 +42,23 @@ pub enum Command {
         /// Where the reports go [default: what `start` was given]
         #[arg(long, value_name = "DIR")]
         report_dir: Option<PathBuf>,
+        /// A file that the job made: its digest becomes a subject of statement.json; may be given again
+        #[arg(long = "artifact", value_name = "FILE")]
+        artifacts: Vec<PathBuf>,
     },
     /// Judge a recorded run again: same engine, no root, no kernel
     Replay(Replay),
+    /// Check that a report directory is what its recorder signed: chain, signature, policy, digests
+    Verify {
+        #[arg(value_name = "REPORT_DIR")]
+        directory: PathBuf,
+        /// The public key that was printed when the recording began, in hex
+        #[arg(long, value_name = "HEX")]
+        key: Option<String>,
+        /// The digest of the first record that was printed with it, in hex
+        #[arg(long, value_name = "HEX")]
+        genesis: Option<String>,
+    },
     /// Work with policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -55,6 +69,18 @@ pub enum Command {
         /// An earlier `posture --json` to compare with; 86 if anything differs
         #[arg(long, value_name = "FILE")]
         baseline: Option<PathBuf>,
+        /// Read another host's file system, mounted or unpacked here; its workspace is /workspace in it
+        #[arg(long, value_name = "DIR")]
+        root: Option<PathBuf>,
+        /// List what can be set right safely, then do it; it can be undone
+        #[arg(long, conflicts_with_all = ["json", "baseline"])]
+        harden: bool,
+        /// Only list it
+        #[arg(long, requires = "harden")]
+        dry_run: bool,
+        /// Undo what `--harden` did
+        #[arg(long, requires = "harden", conflicts_with = "dry_run")]
+        undo: bool,
     },
     /// List the rules, or show one rule's page
     Rules {
@@ -63,6 +89,16 @@ pub enum Command {
     },
     /// Say what can be watched on this machine, and what cannot
     Doctor,
+    /// Print what a shell needs to complete these commands
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page; with a folder, write one for each command there
+    Man {
+        #[arg(value_name = "DIR")]
+        directory: Option<PathBuf>,
+    },
     /// A stage of the GitHub Action; src/action calls it, and people need not
     #[command(hide = true)]
     Action(Action),
@@ -94,6 +130,12 @@ pub struct Run {
     pub mode: Option<ModeArgument>,
     #[command(flatten)]
     pub watching: Watching,
+    /// A file that the job makes: its digest becomes a subject of statement.json; may be given again
+    #[arg(long = "artifact", value_name = "FILE")]
+    pub artifacts: Vec<PathBuf>,
+    /// Tell steps, agents, destinations and findings while they come, a line each
+    #[arg(long)]
+    pub watch: bool,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -121,18 +163,34 @@ pub struct Watching {
     /// Kernel memory for records of files and egress that wait to be read: a power of two from 4096 on, as in 65536, 64k or 32m [default: 16m]
     #[arg(long, value_name = "SIZE", value_parser = ring_bytes)]
     pub ring_size: Option<u32>,
+    /// Size from which on the record goes on in a new part, and the old one is compressed: at least 16k, as in 65536, 64k or 64m [default: 64m]
+    #[arg(long, value_name = "SIZE", value_parser = part_bytes)]
+    pub part_size: Option<u64>,
+}
+
+fn part_bytes(text: &str) -> Result<u64, String> {
+    const SMALLEST: u64 = 16 << 10;
+    bytes(text)
+        .filter(|bytes| *bytes >= SMALLEST)
+        .ok_or_else(|| "at least 16k are needed, as in 65536, 64k or 64m".to_owned())
+}
+
+/// `65536`, `64k`, `16m`.
+fn bytes(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let (digits, unit) = match (text.strip_suffix('k'), text.strip_suffix('m')) {
+        (Some(digits), _) => (digits, 1 << 10),
+        (_, Some(digits)) => (digits, 1 << 20),
+        _ => (text.as_str(), 1),
+    };
+    digits.parse().ok().and_then(|number: u64| number.checked_mul(unit))
 }
 
 fn ring_bytes(text: &str) -> Result<u32, String> {
     const SMALLEST: u32 = 4096;
     const LARGEST: u32 = 1 << 30;
-    let (digits, unit) = match text.to_ascii_lowercase() {
-        text if text.ends_with('k') => (text[..text.len() - 1].to_owned(), 1 << 10),
-        text if text.ends_with('m') => (text[..text.len() - 1].to_owned(), 1 << 20),
-        text => (text, 1),
-    };
-    let bytes = digits.parse().ok().and_then(|number: u32| number.checked_mul(unit));
-    bytes
+    bytes(text)
+        .and_then(|bytes| u32::try_from(bytes).ok())
         .filter(|bytes| bytes.is_power_of_two() && (SMALLEST..=LARGEST).contains(bytes))
         .ok_or_else(|| "a power of two of 4096 to 1024m is needed, as in 65536, 64k or 32m".to_owned())
 }
@@ -141,9 +199,22 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
 pub struct Replay {
     #[command(flatten)]
     pub judging: Judging,
-    /// evidence.jsonl, or a report directory
+    /// evidence.jsonl, or a report directory; with several, a line for each
     #[arg(required = true, value_name = "RECORDING")]
-    pub recording: PathBuf,
+    pub recordings: Vec<PathBuf>,
+    /// Print what the run did that this one did not, and the other way round; 86 if there is anything new
+    #[arg(long, value_name = "RECORDING")]
+    pub diff: Option<PathBuf>,
+    /// Print every event and finding instead, an object a line
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<ExportFormat>,
+}
+
+/// What other programs read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExportFormat {
+    /// Open Cybersecurity Schema Framework 1.8
+    Ocsf,
 }
 
 #[derive(Debug, Args)]
@@ -183,6 +254,9 @@ pub enum PolicyCommand {
     Schema,
     /// Print a policy that explains recorded runs: to read, shorten and keep
     Learn {
+        /// Print this policy with what the runs needed and it does not allow yet
+        #[arg(long, value_name = "FILE")]
+        merge: Option<PathBuf>,
         /// evidence.jsonl, or a report directory
         #[arg(required = true, value_name = "RECORDING")]
         recordings: Vec<PathBuf>,
@@ -221,7 +295,17 @@ pub enum UnsupportedArgument {
 
 #[cfg(test)]
 mod tests {
-    use super::ring_bytes;
+    use super::{part_bytes, ring_bytes};
+
+    #[test]
+    fn a_part_is_not_too_small() {
+        for (text, bytes) in [("65536", 65_536), ("64k", 65_536), ("1m", 1 << 20), ("8192m", 8 << 30)] {
+            assert_eq!(part_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "0", "15k", "m", "-64k", "64 k", "99999999999999999999m"] {
+            assert!(part_bytes(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_ring_size_is_a_power_of_two_with_a_unit() {

@@ -6,9 +6,14 @@
 mod agents;
 mod ending;
 mod needs;
+mod news;
 mod picture;
 mod posture;
 mod steps;
+
+pub use needs::short;
+pub use news::{News, Told};
+pub use posture::unmet;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -35,6 +40,10 @@ use crate::policy::{Peer, Places, Policy, Program, Rules, Ruling, Verb};
 /// Everything that can reach the engine; one record of `evidence.jsonl` each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one start in a recording, and it is not kept in a row"
+)]
 pub enum Input {
     /// First: what is watched, by what means.
     Start(Start),
@@ -62,6 +71,9 @@ pub struct Start {
     /// `--fail-on` as given, so that a replay weighs alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fail_on: Option<String>,
+    /// The public key, in hex, that heartbeats and the end are signed by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     pub job: Job,
     pub sight: Sight,
 }
@@ -72,7 +84,7 @@ pub struct Heartbeat {
 }
 
 /// Beats come every [`HEARTBEAT_NS`]; a longer silence than this is told.
-const LONGEST_SILENCE_NS: u64 = 3 * HEARTBEAT_NS;
+pub const LONGEST_SILENCE_NS: u64 = 3 * HEARTBEAT_NS;
 /// Rules that hold for processes of no step, such as the runner's own.
 const OF_THE_RUNNER: [&str; 4] = ["proc-memory-read", "runner-takeover", "sensor-evasion", "posture-drift"];
 /// What a loaded module changes.

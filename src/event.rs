@@ -542,6 +542,9 @@ pub enum Fact {
         /// What could not be read, and why.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         problem: Option<String>,
+        /// How many objects there were to look at, also fine ones that `items` leaves out.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        looked_at: u64,
     },
 }
 

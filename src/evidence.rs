@@ -9,6 +9,13 @@
 //!
 //! The footer follows from the lines above it, so a reader makes it again and compares: a changed last
 //! record, a changed footer and a missing one all show. Version 1 had no footer and is still read.
+//!
+//! Where record 0 names a key, each heartbeat and the end begin with a `signature` of their own line without it, by
+//! which all above is signed as well. [`Seal`] signs the end of it all, and [`parts`] tells how a long one is kept.
+
+mod key;
+pub mod parts;
+mod seal;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read, Write};
@@ -19,10 +26,18 @@ use sha2::{Digest, Sha256};
 use crate::engine::Input;
 use crate::event::{Activity, Plane, hex};
 
+pub use key::Key;
+pub use parts::{Recording, Store};
+pub use seal::{Ends, Seal};
+
 /// Schema named by the first record.
 pub const SCHEMA: &str = "edamame-guard/evidence/v2";
 /// The one before, without a footer.
 const SCHEMA_BEFORE: &str = "edamame-guard/evidence/v1";
+/// How a signed line begins.
+const SIGNED: &[u8] = b"{\"signature\":\"";
+/// What a line is signed for, so that no signature can stand for another thing.
+const HEAD: &[u8] = b"edamame-guard/head/v1\n";
 /// Many times what 64 KiB of arguments and three paths can become as JSON.
 const LONGEST_LINE: u64 = 16 << 20;
 
@@ -103,11 +118,27 @@ pub struct Writer<W: Write> {
     previous: String,
     buffer: Vec<u8>,
     footer: Footer,
+    key: Option<Key>,
+    ends: Ends,
 }
 
 impl<W: Write> Writer<W> {
     pub fn new(out: W) -> Self {
-        Self { out, next: 0, previous: genesis(), buffer: Vec::new(), footer: Footer::default() }
+        let ends = Ends::default();
+        Self {
+            out,
+            next: 0,
+            previous: zeros(),
+            buffer: Vec::new(),
+            footer: Footer::default(),
+            key: None,
+            ends,
+        }
+    }
+
+    /// One whose heartbeats and end are signed. The start has to name the key.
+    pub fn signed(out: W, key: Key) -> Self {
+        Self { key: Some(key), ..Self::new(out) }
     }
 
     /// Appends one record and returns its number.
@@ -115,17 +146,39 @@ impl<W: Write> Writer<W> {
         let seq = self.next;
         self.buffer.clear();
         serde_json::to_writer(&mut self.buffer, &Line { seq, prev: &self.previous, input })?;
+        if let (true, Some(key)) = (is_head(input), &self.key) {
+            let signature = key.sign(&[HEAD, &self.buffer].concat());
+            self.buffer.splice(..1, [SIGNED, signature.as_bytes(), b"\","].concat());
+        }
         self.previous = digest(&self.buffer);
+        if seq == 0 {
+            self.ends.genesis.clone_from(&self.previous);
+        }
         self.buffer.push(b'\n');
         self.out.write_all(&self.buffer)?;
         self.next += 1;
         self.footer.count(input);
         if matches!(input, Input::End(_)) {
             let mut line = self.footer.line(&self.previous)?;
+            self.previous = digest(&line);
             line.push(b'\n');
             self.out.write_all(&line)?;
         }
         Ok(seq)
+    }
+
+    /// What the recording is known by: its first record, its newest line, and how many there are.
+    pub fn ends(&self) -> Ends {
+        Ends { head: self.previous.clone(), records: self.next, ..self.ends.clone() }
+    }
+
+    pub fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
+    /// Where the records go.
+    pub fn out(&mut self) -> &mut W {
+        &mut self.out
     }
 
     /// How many records there are.
@@ -138,9 +191,14 @@ impl<W: Write> Writer<W> {
     }
 
     /// Gives the output back, flushed.
-    pub fn finish(mut self) -> io::Result<W> {
+    pub fn finish(self) -> io::Result<W> {
+        Ok(self.part()?.0)
+    }
+
+    /// Gives the output back, flushed, and the key.
+    pub fn part(mut self) -> io::Result<(W, Option<Key>)> {
         self.out.flush()?;
-        Ok(self.out)
+        Ok((self.out, self.key))
     }
 }
 
@@ -153,8 +211,16 @@ pub enum BadRecord {
     Unreadable { line: u64, reason: String },
     #[error("record {line} is not one of ours: it takes more than {LONGEST_LINE} bytes")]
     Long { line: u64 },
-    #[error("record {line} does not follow the one before: it was edited, removed, inserted or moved")]
-    Chain { line: u64 },
+    #[error("record {line} does not follow the one before: record {} was edited", line.saturating_sub(1))]
+    Edited { line: u64 },
+    #[error("record {line} is missing: record {found} stands in its place, so it was removed or moved")]
+    Missing { line: u64, found: u64 },
+    #[error(
+        "record {line} is not the next: record {found} stands in its place, so that was inserted or moved"
+    )]
+    Inserted { line: u64, found: u64 },
+    #[error("record {line} is not signed by the key that record 0 names")]
+    Signature { line: u64 },
     #[error(
         "record {line} is not the footer of the records above it: it or the last of them was edited, or the recording was cut there"
     )]
@@ -165,12 +231,34 @@ pub enum BadRecord {
     Schema,
 }
 
+/// What is known of a recording once it was read to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    pub ends: Ends,
+    /// The key that record 0 names.
+    pub key: Option<String>,
+    /// How many records are signed, and the last of them.
+    pub signed: u64,
+    pub last_signed: Option<u64>,
+    /// Whether it has its end; a recorder that was killed wrote none.
+    pub has_end: bool,
+}
+
 /// Reads a recording, record by record, and stops at the first bad one.
 ///
 /// # Errors
 /// The first [`BadRecord`]; what came before it has been handed to `each`.
-pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result<u64, BadRecord> {
-    let mut previous = genesis();
+pub fn read(input: impl BufRead, each: impl FnMut(u64, Input)) -> Result<u64, BadRecord> {
+    Ok(walk(input, each)?.ends.records)
+}
+
+/// The same, and tells more of what was read.
+///
+/// # Errors
+/// As for [`read`].
+pub fn walk(mut input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result<Chain, BadRecord> {
+    let mut chain = Chain::default();
+    let mut previous = zeros();
     let mut count = 0;
     let mut footer = Footer::default();
     let (mut has_footer, mut is_over) = (false, false);
@@ -193,12 +281,19 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result
                 return Err(BadRecord::Footer { line });
             }
             has_footer = false;
+            chain.ends.head = digest(&text);
             continue;
         }
         let record: OwnedLine = serde_json::from_slice(&text)
             .map_err(|error| BadRecord::Unreadable { line, reason: error.to_string() })?;
-        if record.seq != line || record.prev != previous {
-            return Err(BadRecord::Chain { line });
+        if record.seq > line {
+            return Err(BadRecord::Missing { line, found: record.seq });
+        }
+        if record.seq < line {
+            return Err(BadRecord::Inserted { line, found: record.seq });
+        }
+        if record.prev != previous {
+            return Err(BadRecord::Edited { line });
         }
         let is_start = match &record.input {
             Input::Start(start) => [SCHEMA, SCHEMA_BEFORE].contains(&start.schema.as_str()),
@@ -208,20 +303,46 @@ pub fn read(mut input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result
             return Err(BadRecord::Schema);
         }
         previous = digest(&text);
-        footer.count(&record.input);
-        if matches!(&record.input, Input::Start(start) if start.schema == SCHEMA) {
-            has_footer = true;
+        if let Input::Start(start) = &record.input {
+            has_footer = start.schema == SCHEMA;
+            chain.key.clone_from(&start.key);
+            chain.ends.genesis.clone_from(&previous);
         }
-        is_over = has_footer && matches!(&record.input, Input::End(_));
+        if let (true, Some(key)) = (is_head(&record.input), &chain.key) {
+            if !is_signed(&text, key) {
+                return Err(BadRecord::Signature { line });
+            }
+            (chain.signed, chain.last_signed) = (chain.signed + 1, Some(line));
+        }
+        footer.count(&record.input);
+        chain.has_end = matches!(&record.input, Input::End(_));
+        is_over = has_footer && chain.has_end;
         each(record.seq, record.input);
         count += 1;
+        chain.ends.head.clone_from(&previous);
     }
+    chain.ends.records = count;
     match count {
         0 => Err(BadRecord::Empty),
         // A recorder that was killed wrote neither; one that wrote its end wrote the footer as well.
         _ if is_over && has_footer => Err(BadRecord::Footer { line: count }),
-        _ => Ok(count),
+        _ => Ok(chain),
     }
+}
+
+/// What is signed where there is a key: it comes every few seconds, and at the end.
+fn is_head(input: &Input) -> bool {
+    matches!(input, Input::Heartbeat(_) | Input::End(_))
+}
+
+/// Whether a line begins with a signature by this key of its rest.
+fn is_signed(line: &[u8], key: &str) -> bool {
+    let Some(behind) = line.strip_prefix(SIGNED) else { return false };
+    let Some(end) = behind.iter().position(|byte| *byte == b'"') else { return false };
+    let (Ok(signature), Some(rest)) = (std::str::from_utf8(&behind[..end]), behind.get(end + 2..)) else {
+        return false;
+    };
+    key::is_signed(key, &[HEAD, b"{", rest].concat(), signature)
 }
 
 /// What was recorded late and has to be known first: the workflow's file. Anything that can't be read ends it.
@@ -250,12 +371,28 @@ pub fn late(input: &mut impl BufRead) -> Vec<Input> {
     found
 }
 
-fn genesis() -> String {
+/// What the first record comes after.
+fn zeros() -> String {
     "0".repeat(64)
 }
 
-fn digest(line: &[u8]) -> String {
-    hex(&Sha256::digest(line))
+/// SHA-256 of all that is left to read, in hex.
+pub fn digest_of(mut content: impl Read) -> io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&digest.finalize())),
+            Ok(count) => digest.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// SHA-256 in hex.
+pub fn digest(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 #[cfg(test)]
@@ -329,6 +466,106 @@ mod tests {
             let error = count(damaged.as_bytes()).expect_err(what);
             assert!(matches!(error, BadRecord::Footer { .. }), "{what}: {error}");
         }
+    }
+
+    /// A signed recording of a start, beats and an end, and its lines.
+    fn signed(key: Key) -> (Ends, Vec<String>) {
+        let mut all = inputs();
+        let end = all.pop().expect("an end");
+        if let Some(Input::Start(start)) = all.first_mut() {
+            start.key = Some(key.public());
+        }
+        let mut writer = Writer::signed(Vec::new(), key);
+        for (number, input) in all.iter().enumerate() {
+            writer.append(input).expect("written");
+            if number % 10 == 1 {
+                let time = Timestamp(number as u64);
+                writer.append(&Input::Heartbeat(crate::engine::Heartbeat { time })).expect("written");
+            }
+        }
+        writer.append(&end).expect("written");
+        let text = String::from_utf8(writer.out.clone()).expect("text");
+        (writer.ends(), text.lines().map(str::to_owned).collect())
+    }
+
+    fn first_event(lines: &[String]) -> usize {
+        lines.iter().position(|line| line.contains("\"type\":\"event\"")).expect("an event")
+    }
+
+    /// The chain as somebody without the key would make it again.
+    fn chained(lines: &[String]) -> String {
+        let mut previous = zeros();
+        let mut out = String::new();
+        let mut footer = Footer::default();
+        let mut seq = 0_u64;
+        for line in lines {
+            let Ok(record) = serde_json::from_str::<OwnedLine>(line) else { continue };
+            let signature = line.strip_prefix("{\"signature\":\"").and_then(|rest| rest.split('"').next());
+            let mut made =
+                serde_json::to_string(&Line { seq, prev: &previous, input: &record.input }).expect("JSON");
+            if let Some(signature) = signature {
+                made = format!("{{\"signature\":\"{signature}\",{}", &made[1..]);
+            }
+            previous = digest(made.as_bytes());
+            out += &(made + "\n");
+            footer.count(&record.input);
+            seq += 1;
+        }
+        out + std::str::from_utf8(&footer.line(&previous).expect("JSON")).expect("text") + "\n"
+    }
+
+    #[test]
+    fn heads_are_signed_and_nobody_else_can_make_the_chain_again() {
+        let (ends, lines) = signed(Key::new().expect("a key"));
+        let whole = lines.join("\n") + "\n";
+        assert_eq!(chained(&lines), whole, "the test makes it as the writer does");
+        let chain = walk(whole.as_bytes(), |_, _| ()).expect("whole");
+        assert_eq!(chain.ends, ends);
+        assert!(chain.signed > 2 && chain.has_end && chain.last_signed == Some(chain.ends.records - 1));
+        // Whoever edits a record and mends the chain behind it can't sign the next head.
+        let at = first_event(&lines);
+        let mut edited = lines.clone();
+        edited[at] = edited[at].replacen("\"pid\":", "\"pid\":1", 1);
+        let mut removed = lines.clone();
+        removed.remove(at);
+        let mut bare = lines.clone();
+        for line in &mut bare {
+            if let Some(rest) = line.strip_prefix("{\"signature\":\"") {
+                *line = format!("{{{}", rest.split_once("\",").expect("a signature").1);
+            }
+        }
+        assert!(edited != lines && bare != lines);
+        for (what, lines) in [("edited", edited), ("removed", removed), ("without signatures", bare)] {
+            let error = count(chained(&lines).as_bytes()).expect_err(what);
+            assert!(matches!(error, BadRecord::Signature { .. }), "{what}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_bad_record_is_named() {
+        let (_, lines) = signed(Key::new().expect("a key"));
+        let at = first_event(&lines) + 4;
+        let told = |change: &dyn Fn(&mut Vec<String>)| {
+            let mut changed = lines.clone();
+            change(&mut changed);
+            count((changed.join("\n") + "\n").as_bytes()).expect_err("a bad record").to_string()
+        };
+        let edited = told(&|lines| lines[at] = lines[at].replacen("\"time\":1", "\"time\":2", 1));
+        assert!(edited.ends_with(&format!("record {at} was edited")), "{edited}");
+        let removed = told(&|lines| drop(lines.remove(at)));
+        assert!(removed.starts_with(&format!("record {at} is missing")), "{removed}");
+        let inserted = told(&|lines| lines.insert(at, lines[3].clone()));
+        assert!(inserted.starts_with(&format!("record {at} is not the next: record 3 stands")), "{inserted}");
+        let reordered = told(&|lines| lines.swap(at, at + 1));
+        assert!(
+            reordered.starts_with(&format!("record {at} is missing: record {} stands", at + 1)),
+            "{reordered}"
+        );
+        let half = told(&|lines| {
+            lines.truncate(at + 1);
+            lines[at].truncate(40);
+        });
+        assert!(half.starts_with(&format!("record {at} is not one of ours")), "{half}");
     }
 
     #[test]

@@ -468,17 +468,26 @@ pub struct Drift {
 }
 
 impl Posture {
+    /// Weak checks that a sentence names.
+    const SHOWN: usize = 5;
+
     /// `30 checks, weak before the job: lockdown; 1 expected change`.
     pub fn in_words(&self) -> String {
         let count = |number: usize, one: &str, many: &str| {
             format!("{number} {}", if number == 1 { one } else { many })
         };
-        let mut weak: Vec<&str> = self.weak.iter().map(|weak| weak.check.as_str()).collect();
+        let mut worst: Vec<&Weakness> = self.weak.iter().collect();
+        worst.sort_by_key(|weak| std::cmp::Reverse(weak.severity));
+        let mut weak: Vec<&str> = worst.into_iter().map(|weak| weak.check.as_str()).collect();
         weak.dedup();
-        let weak = if weak.is_empty() {
-            String::new()
-        } else {
-            format!(", weak before the job: {}", weak.join(", "))
+        // A list of dozens is for `posture` and for `findings.json`.
+        let more = weak.len().saturating_sub(Self::SHOWN);
+        let weak = match (weak.as_slice(), more) {
+            ([], _) => String::new(),
+            (weak, 0) => format!(", weak before the job: {}", weak.join(", ")),
+            (weak, more) => {
+                format!(", weak before the job: {} and {more} more", weak[..Self::SHOWN].join(", "))
+            }
         };
         let expected = self.drift.iter().filter(|drift| drift.explained.is_some()).count();
         let change = match (expected, self.drift.len() - expected) {
@@ -535,9 +544,14 @@ pub struct Report {
 impl Report {
     /// Says that the reports could not be written: whatever was found, this run proves nothing.
     pub fn cannot_be_kept(&mut self, reason: &str) {
+        self.proves_nothing(format!("the reports could not be written: {reason}"));
+    }
+
+    /// Says why this run proves nothing, whatever was found.
+    pub fn proves_nothing(&mut self, reason: String) {
         self.exit.guard = 125;
         self.coverage.state = CoverageState::Blind;
-        self.coverage.gaps.push(format!("the reports could not be written: {reason}"));
+        self.coverage.gaps.push(reason);
         if matches!(self.verdict, Verdict::Clean | Verdict::Partial) {
             self.verdict = Verdict::Blind;
         }

@@ -29,12 +29,12 @@ use std::net::{IpAddr, SocketAddr};
 use sha2::{Digest, Sha256};
 
 use crate::event::{Timestamp, Transport};
-use crate::finding::FailOn;
+use crate::finding::{FailOn, Severity};
 use crate::job::{Location, StepKey};
 
 pub use beside::Role;
 pub use explain::{Explained, Rest, Said};
-pub use learn::learn;
+pub use learn::{Merged, learn, merge};
 pub use problem::{PolicyError, Problem};
 pub use rules::Rules;
 pub use schema::schema;
@@ -332,6 +332,25 @@ impl Policy {
                 (std::cmp::Reverse(wildcards), key.len(), *key)
             })
             .map(|(_, task)| task)
+    }
+
+    /// From which severity on a finding fails; `given` beats the file, and an organisation or a base branch can't be
+    /// loosened by either.
+    pub fn fail_on_of(&self, given: Option<FailOn>) -> FailOn {
+        let fail_on = given.or(self.fail_on).unwrap_or(FailOn::From(if self.is_absent() {
+            Severity::High
+        } else {
+            Severity::Medium
+        }));
+        self.ceiling.map_or(fail_on, |ceiling| ceiling.stricter(fail_on))
+    }
+
+    /// The highest `posture.minimum-score` of all.
+    pub fn minimum_score(&self) -> Option<u32> {
+        self.blocks()
+            .chain(self.beside.iter().flat_map(|beside| beside.policy.blocks()))
+            .filter_map(|block| block.minimum_score)
+            .max()
     }
 
     /// Checks that `posture.require` names anywhere: their static results are findings.

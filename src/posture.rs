@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use globset::GlobSetBuilder;
 use sha2::{Digest as _, Sha256};
 
-use crate::catalogue::posture::{self, Check, Reading, WEAK};
+use crate::catalogue::posture::{self, Check, Outcome, Place, Reading, WEAK};
 use crate::event::{Fact, PostureItem, hex};
 
 /// Objects of one check; a folder with more is told as not read to its end.
@@ -32,11 +32,28 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct State {
     pub items: Vec<PostureItem>,
     pub problem: Option<String>,
+    /// How many objects there were; of a check that is only weak or not, fine ones are not items.
+    pub looked_at: u64,
+}
+
+impl State {
+    /// How the check came out.
+    pub fn outcome(&self, check: &Check) -> Outcome {
+        posture::outcome(
+            check,
+            self.items.iter().map(|item| item.value.as_str()),
+            self.looked_at,
+            self.problem.is_some(),
+        )
+    }
 }
 
 /// Takes snapshots of one host for one job: at its start, and again at its end.
 #[derive(Clone, Debug)]
 pub struct Camera {
+    /// `/`, but for the state of another host's file system.
+    root: PathBuf,
+    place: Place,
     homes: Vec<String>,
     workspace: String,
     path: Vec<PathBuf>,
@@ -53,12 +70,40 @@ impl Camera {
         homes.sort();
         homes.dedup();
         Self {
+            root: PathBuf::from("/"),
+            place: place(Path::new("/"), |name| std::env::var(name).ok()),
             homes,
             workspace: workspace.to_owned(),
             path: path.map(|path| std::env::split_paths(path).collect()).unwrap_or_default(),
             key: RandomState::new(),
             first: BTreeMap::new(),
         }
+    }
+
+    /// The same for a host whose root folder is this one: homes are those of its users, the workspace is
+    /// `/workspace` in it.
+    pub fn of_root(root: &Path) -> Self {
+        let users = fs::read_to_string(root.join("etc/passwd")).unwrap_or_default();
+        let homes = users.lines().filter_map(|line| line.split(':').nth(5)).map(str::to_owned);
+        let homes: Vec<String> = homes
+            .chain(["/root".to_owned()])
+            .filter(|home| home.len() > 1 && root.join(home.trim_start_matches('/')).is_dir())
+            .collect();
+        let path = std::ffi::OsStr::new("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        Self {
+            root: root.to_owned(),
+            place: place(root, |_| None),
+            ..Self::new(&homes, "/workspace", Some(path))
+        }
+    }
+
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// What a check says of a path is said of this one on our disk.
+    pub fn real(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
     }
 
     /// What holds before the job's first step.
@@ -72,6 +117,7 @@ impl Camera {
                 unchanged: false,
                 items: state.items.clone(),
                 problem: state.problem.clone(),
+                looked_at: state.looked_at,
             })
             .collect()
     }
@@ -88,6 +134,7 @@ impl Camera {
                     unchanged,
                     items: if unchanged { Vec::new() } else { state.items },
                     problem: state.problem,
+                    looked_at: if unchanged { 0 } else { state.looked_at },
                 }
             })
             .collect()
@@ -98,7 +145,7 @@ impl Camera {
         let (answer, answers) = channel();
         let camera = self.clone();
         std::thread::spawn(move || {
-            for check in posture::checks() {
+            for check in camera.checks() {
                 if answer.send((check.id.clone(), camera.read(check))).is_err() {
                     return;
                 }
@@ -114,10 +161,10 @@ impl Camera {
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     let problem = Some(format!("no answer within {} seconds", PATIENCE.as_secs()));
-                    for check in posture::checks() {
+                    for check in self.checks() {
                         states
                             .entry(check.id.clone())
-                            .or_insert_with(|| State { items: Vec::new(), problem: problem.clone() });
+                            .or_insert_with(|| State { problem: problem.clone(), ..State::default() });
                     }
                     break;
                 }
@@ -126,14 +173,22 @@ impl Camera {
         states
     }
 
+    /// Those that are made where this host is.
+    fn checks(&self) -> impl Iterator<Item = &'static Check> + use<> {
+        let place = self.place;
+        posture::checks().iter().filter(move |check| check.applies.contains(&place))
+    }
+
     fn read(&self, check: &Check) -> State {
         let mut state = State::default();
         let mut found = Found { paths: Vec::new(), problem: None };
         if check.read == Reading::Folders {
-            found.paths = self.path.iter().filter(|folder| folder.is_absolute()).cloned().collect();
+            let folders = self.path.iter().filter(|folder| folder.is_absolute());
+            found.paths = folders.map(|folder| self.real(&folder.to_string_lossy())).collect();
         } else {
+            let root = globset::escape(self.root.to_string_lossy().trim_end_matches('/'));
             for place in posture::places(check, &self.homes, &self.workspace) {
-                found.expand(&place);
+                found.expand(&format!("{root}{place}"));
             }
         }
         found.paths.sort();
@@ -142,6 +197,9 @@ impl Camera {
             found.paths.retain(|path| !path.to_string_lossy().ends_with(end.as_str()));
         }
         for path in found.paths {
+            if fs::symlink_metadata(&path).is_ok() {
+                state.looked_at += 1;
+            }
             match self.object(check, &path, &mut state.items) {
                 Err(error) if !is_absent(&error) => {
                     found.problem.get_or_insert(format!("{}: {error}", path.display()));
@@ -160,9 +218,21 @@ impl Camera {
     }
 
     fn object(&self, check: &Check, path: &Path, items: &mut Vec<PostureItem>) -> io::Result<()> {
-        let object = path.to_string_lossy().into_owned();
+        let object = match path.strip_prefix(&self.root) {
+            Ok(below) => format!("/{}", below.display()),
+            Err(_) => path.to_string_lossy().into_owned(),
+        };
+        // What a link of another host leads to is not ours to look at.
+        if self.root != Path::new("/")
+            && !fs::canonicalize(path).and_then(|real| Ok(real.starts_with(fs::canonicalize(&self.root)?)))?
+        {
+            return Ok(());
+        }
+        // Of a check that is only weak or not, what is fine needs no mention.
         let mut add = |value: String| {
-            items.push(PostureItem { object: object.clone(), value, file: None });
+            if !check.is_static || check.is_weak(&value) {
+                items.push(PostureItem { object: object.clone(), value, file: None });
+            }
         };
         match check.read {
             Reading::Text => {
@@ -176,14 +246,10 @@ impl Camera {
                     value.push_str(" -> ");
                     value.push_str(&target.to_string_lossy());
                 }
-                let is_weak = check.is_weak_text(&String::from_utf8_lossy(&bytes));
-                if is_weak {
+                if check.is_weak_text(&String::from_utf8_lossy(&bytes)) {
                     value.push_str(WEAK);
                 }
-                // Of a check that is only weak or not, what is fine needs no mention.
-                if is_weak || !check.is_static {
-                    add(value);
-                }
+                add(value);
             }
             Reading::Names => {
                 let (bytes, _) = content(path)?;
@@ -234,6 +300,28 @@ impl Camera {
         }
         format!("sha256:{}", &hex(&Sha256::digest(bytes))[..16])
     }
+}
+
+/// What kind of machine this is, by what providers and engines leave on it.
+fn place(root: &Path, variable: impl Fn(&str) -> Option<String>) -> Place {
+    let is_there = |path: &str| root.join(path).exists();
+    match variable("RUNNER_ENVIRONMENT").as_deref() {
+        Some("github-hosted") => return Place::Hosted,
+        Some("self-hosted") if !is_there(".dockerenv") => return Place::SelfHosted,
+        _ => {}
+    }
+    if is_there(".dockerenv")
+        || is_there("run/.containerenv")
+        || variable("KUBERNETES_SERVICE_HOST").is_some()
+    {
+        return Place::Container;
+    }
+    let of_runners =
+        ["actions-runner", "opt/actions-runner", "home/runner/actions-runner", "etc/gitlab-runner"];
+    if variable("CI").is_some() || of_runners.iter().any(|path| is_there(path)) {
+        return Place::SelfHosted;
+    }
+    Place::Workstation
 }
 
 /// Permission bits in octal, and `uid:gid`.

@@ -2,34 +2,38 @@
 
 mod action;
 mod explain;
+mod harden;
+mod live;
 mod posture;
+mod replay;
 pub mod sidecar;
+mod verify;
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, IsTerminal as _, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use clap::CommandFactory as _;
 use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{
-    Cli, Command, ModeArgument, PolicyCommand, Replay, Run, SensorArgument, UnsupportedArgument, Watching,
+    Cli, Command, ModeArgument, PolicyCommand, Run, SensorArgument, UnsupportedArgument, Watching,
 };
 use crate::detections;
-use crate::engine::{End, Engine, Input, Settings, Start};
+use crate::engine::{End, Engine, HEARTBEAT_NS, Heartbeat, Input, Settings, Start};
 use crate::event::{Fact, Timestamp};
-use crate::evidence::{self, BadRecord, Writer};
+use crate::evidence::{self, BadRecord, Ends, Key, Recording, Seal, Store, Writer, parts};
 use crate::finding::{FailOn, Report};
 use crate::job::{Job, StepKey};
 use crate::lookup::Lookup;
 use crate::policy::{self, Mode, Policy, PolicyError};
 use crate::posture::Camera;
 use crate::redact::Redactor;
+use crate::reports::statement::{self, About};
 use crate::reports::{Directory, terminal};
 use crate::runners;
 use crate::sensors::ebpf::Options;
@@ -75,6 +79,10 @@ pub enum Error {
     Recording { path: PathBuf, source: io::Error },
     #[error("the recording `{path}` cannot be trusted: {source}", path = path.display())]
     Evidence { path: PathBuf, source: BadRecord },
+    #[error("the evidence in `{path}` cannot be trusted{}", lines(problems), path = path.display())]
+    Untrusted { path: PathBuf, problems: Vec<String> },
+    #[error("this system gives no random numbers, so the record can't be signed")]
+    NoKey,
     #[error("the recorder did not start: {0}")]
     Recorder(String),
     #[error("the recorder is gone or does not answer: {0}")]
@@ -83,6 +91,11 @@ pub enum Error {
     Refused(String),
     #[error("cannot run `{program}`: {source}")]
     Command { program: String, source: io::Error },
+}
+
+/// Each on a line of its own below what came before.
+fn lines(problems: &[String]) -> String {
+    std::iter::once("").chain(problems.iter().map(String::as_str)).collect::<Vec<_>>().join("\n  ")
 }
 
 impl Error {
@@ -133,8 +146,13 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
         }
         Command::Load { session, policy } => sidecar::load(session.as_deref(), &policy),
         Command::Status { session, json } => sidecar::status(session.as_deref(), json),
-        Command::Finish { session, report_dir } => sidecar::finish(session.as_deref(), report_dir.as_deref()),
-        Command::Replay(replay) => self::replay(&replay),
+        Command::Finish { session, report_dir, artifacts } => {
+            sidecar::finish(session.as_deref(), report_dir.as_deref(), &artifacts)
+        }
+        Command::Replay(replay) => replay::replay(&replay),
+        Command::Verify { directory, key, genesis } => {
+            verify::verify(&directory, key.as_deref(), genesis.as_deref())
+        }
         Command::Policy(PolicyCommand::Check { file }) => check(&file),
         Command::Policy(PolicyCommand::Explain { file, what, recording }) => {
             explain::explain(&file, what.as_deref(), recording.as_deref())
@@ -144,10 +162,24 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
             Ok(0)
         }
         Command::Policy(PolicyCommand::Import { workflows }) => import(&workflows),
-        Command::Policy(PolicyCommand::Learn { recordings }) => learn(&recordings),
-        Command::Posture { json, baseline } => posture::posture(json, baseline.as_deref()),
+        Command::Policy(PolicyCommand::Learn { merge, recordings }) => learn(merge.as_deref(), &recordings),
+        Command::Posture { json, baseline, root, harden, dry_run, undo } => {
+            let camera = posture::camera_of(root.as_deref())?;
+            match (harden, undo) {
+                (true, true) => harden::undo(&camera),
+                (true, false) => harden::harden(&camera, dry_run),
+                (false, _) => posture::posture(&camera, json, baseline.as_deref()),
+            }
+        }
         Command::Rules { id } => rules(id.as_deref()),
         Command::Doctor => Ok(doctor()),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "edamame-guard", &mut text);
+            print(&String::from_utf8_lossy(&text));
+            Ok(0)
+        }
+        Command::Man { directory } => manual(directory.as_deref()),
         Command::Action(action) => Ok(action::stage(action)),
     }
 }
@@ -155,6 +187,28 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// The moment of a record: no step of the system's clock changes how far two of them are apart.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    began: Timestamp,
+    boot: Duration,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self { began: now(), boot: Self::boot() }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        let passed = Self::boot().saturating_sub(self.boot).as_nanos();
+        Timestamp(self.began.0.saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
+    }
+
+    fn boot() -> Duration {
+        nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default()
+    }
 }
 
 pub(crate) fn print(text: &str) {
@@ -187,41 +241,10 @@ pub(crate) fn is_taken(path: &Path) -> bool {
     }
 }
 
-/// Opens a regular file to read it. Never waits for a writer, unless the caller handed a pipe over as a
-/// descriptor.
-pub(crate) fn open_file(path: &Path) -> io::Result<File> {
-    let is_handed_over =
-        ["/dev/stdin", "/dev/fd", "/proc/self/fd"].iter().any(|place| path.starts_with(place));
-    let mut options = File::options();
-    options.read(true);
-    if !is_handed_over {
-        // To open a named pipe would wait for somebody who writes.
-        options.custom_flags(nix::libc::O_NONBLOCK);
-    }
-    let file = options.open(path)?;
-    if !is_handed_over && !file.metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    Ok(file)
-}
-
-/// Opens a recording that can be read twice, as judging it needs: what comes through a pipe is kept in a
-/// file without a name first.
-pub(crate) fn open_recording(path: &Path) -> Result<File, Error> {
-    let failed = |source| Error::Recording { path: path.to_owned(), source };
-    let mut file = open_file(path).map_err(failed)?;
-    if file.stream_position().is_ok() {
-        return Ok(file);
-    }
-    let mut kept = tempfile::tempfile().map_err(failed)?;
-    io::copy(&mut file, &mut kept).and_then(|_| kept.rewind()).map_err(failed)?;
-    Ok(kept)
-}
-
 /// The whole text of a policy, of at most [`policy::LARGEST`] bytes.
 pub(crate) fn read_policy(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::PolicyFile { path: path.to_owned(), source };
-    let file = open_file(path).map_err(failed)?;
+    let file = parts::open_file(path).map_err(failed)?;
     // One byte more than may be: what is cut off would be judged as if it were whole.
     let limit = policy::LARGEST as u64;
     let mut bytes = Vec::new();
@@ -248,7 +271,7 @@ fn counted(number: usize, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Judges each recording without a policy and prints what a policy would have to allow.
+/// Prints the policy that workflows already ask for.
 fn import(workflows: &[PathBuf]) -> Result<u8, Error> {
     let texts = workflows
         .iter()
@@ -265,23 +288,48 @@ fn import(workflows: &[PathBuf]) -> Result<u8, Error> {
     Ok(0)
 }
 
-fn learn(recordings: &[PathBuf]) -> Result<u8, Error> {
-    let reports = recordings
-        .iter()
-        .map(|path| {
-            let path = recording(path);
-            let file = open_recording(&path)?;
-            judge(BufReader::new(file), Policy::absent(), None)
-                .map_err(|source| Error::Evidence { path, source })
-        })
-        .collect::<Result<Vec<Report>, Error>>()?;
-    print(&crate::policy::learn(&reports.iter().collect::<Vec<_>>()));
+/// Judges each recording without a policy and prints what a policy would have to allow.
+fn learn(merge: Option<&Path>, recordings: &[PathBuf]) -> Result<u8, Error> {
+    let paths: Vec<PathBuf> = recordings.iter().map(|path| recording(path)).collect();
+    for path in &paths {
+        if !verify::is_trusted(path)? {
+            eprintln!("warning: {} is not signed; whoever made it may have made it up", path.display());
+        }
+    }
+    let judged = |policy: &Policy| {
+        let report = |path: &PathBuf| {
+            let path = path.clone();
+            judge(opened(&path)?, policy.clone(), None).map_err(|source| Error::Evidence { path, source })
+        };
+        paths.iter().map(report).collect::<Result<Vec<Report>, Error>>()
+    };
+    let free = judged(&Policy::absent())?;
+    let free: Vec<&Report> = free.iter().collect();
+    let Some(file) = merge else {
+        print(&crate::policy::learn(&free));
+        return Ok(0);
+    };
+    let text = read_policy(file)?;
+    let bound = judged(&load_policy(file)?)?;
+    let bound: Vec<&Report> = bound.iter().collect();
+    let merged = crate::policy::merge(&text, &free, &bound);
+    print(&merged.text);
+    for added in &merged.added {
+        eprintln!("added: {added}");
+    }
+    for left in &merged.left {
+        eprintln!("left out: {left}");
+    }
     Ok(0)
 }
 
 /// The recording that is meant: a file, or the one of a report directory.
 fn recording(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join("evidence.jsonl") } else { path.to_owned() }
+    if path.is_dir() { path.join(parts::NAME) } else { path.to_owned() }
+}
+
+fn opened(path: &Path) -> Result<Recording, Error> {
+    Recording::open(path).map_err(|source| Error::Recording { path: path.to_owned(), source })
 }
 
 /// A package group means the client's own hosts; without the client it would mean nothing.
@@ -312,8 +360,10 @@ struct Tape {
     redactor: Redactor,
     lookup: Lookup,
     transcripts: Transcripts,
-    writer: Writer<BufWriter<File>>,
+    writer: Writer<Store>,
     engine: Engine,
+    clock: Clock,
+    beat: Timestamp,
     /// The first failure to write; a record with a hole is worth nothing, so the run ends with 125.
     failure: Option<io::Error>,
 }
@@ -333,6 +383,15 @@ impl Tape {
     fn read_transcripts(&mut self) {
         for input in self.transcripts.tick(now()) {
             self.take(input);
+        }
+    }
+
+    /// Says that we are still here, when it is time.
+    fn beat(&mut self) {
+        let time = self.clock.now();
+        if self.beat.0 == 0 || time.0.saturating_sub(self.beat.0) >= HEARTBEAT_NS {
+            self.beat = time;
+            self.put(Input::Heartbeat(Heartbeat { time }));
         }
     }
 
@@ -367,6 +426,7 @@ fn refuse(mode: Option<ModeArgument>, watching: Watching) -> Result<(), Error> {
     if mode == Some(ModeArgument::Block) { Err(Error::Block) } else { Ok(()) }
 }
 
+#[expect(clippy::too_many_lines, reason = "a run from its beginning to its end, in one order")]
 fn run(run: &Run) -> Result<u8, Error> {
     refuse(run.mode, run.watching)?;
     let directory = std::env::current_dir()
@@ -398,44 +458,62 @@ fn run(run: &Run) -> Result<u8, Error> {
             (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
         }));
     let lock = policy.lock();
-    // While the job runs its record has no name that the job could find.
-    let file =
-        tempfile::tempfile().map_err(|source| Error::Host { what: "the record".to_owned(), source })?;
-    let settings = Settings { fail_on: run.judging.fail_on };
     let facts = runners::facts(&job);
+    let mut camera = camera(&facts, &job);
+    let snapshot = camera.start();
+    let unmet = crate::engine::unmet(&policy, snapshot.iter(), run.judging.fail_on, &job, now());
+    // While the job runs its record has no name that the job could find.
+    let store = Store::nameless(run.watching.part_size.unwrap_or(parts::PART_BYTES))
+        .map_err(|source| Error::Host { what: "the record".to_owned(), source })?;
+    let key = Key::new().ok_or(Error::NoKey)?;
+    let public_key = key.public();
+    let clock = Clock::new();
+    let settings = Settings { fail_on: run.judging.fail_on };
     let mut tape = Tape {
         redactor,
         lookup: Lookup::default(),
         transcripts: transcripts(&facts, &job),
-        writer: Writer::new(BufWriter::with_capacity(1 << 16, file)),
+        writer: Writer::signed(store, key),
         engine: Engine::new(policy, settings),
+        clock,
+        beat: Timestamp::default(),
         failure: None,
     };
 
-    let mut camera = camera(&facts, &job);
     let mut sensor = choose(run.watching)?;
     tape.take(Input::Start(Start {
         schema: evidence::SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        time: now(),
+        time: clock.now(),
         guard: sensor.guard(),
         program: runners::own_program(),
         fail_on: run.judging.fail_on.map(|fail_on| fail_on.as_str().to_owned()),
+        key: Some(public_key.clone()),
         job,
         sight: sensor.sight().clone(),
     }));
     for declaration in declarations {
         tape.take(Input::Declaration(declaration));
     }
-    for fact in facts.into_iter().chain(camera.start()) {
+    for fact in facts.into_iter().chain(snapshot) {
         tape.take(Input::Fact(fact));
     }
+    tape.beat();
+    if run.command.first().is_some_and(|program| runners::local::can_start(program)) {
+        eprintln!("{}", known_by(&public_key, &tape.writer.ends().genesis));
+    }
 
-    let status = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Error::Host { what: "the event loop".to_owned(), source })?
-        .block_on(watch(&run.command, sensor.as_mut(), &mut tape))?;
+    let status = if unmet.is_empty() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| Error::Host { what: "the event loop".to_owned(), source })?;
+        let mut live = run.watch.then(live::Live::new);
+        Some(runtime.block_on(watch(&run.command, sensor.as_mut(), &mut tape, live.as_mut()))?)
+    } else {
+        eprintln!("{}", not_met(&unmet));
+        None
+    };
     for event in sensor.drain(true) {
         tape.take(Input::Event(event));
     }
@@ -448,10 +526,13 @@ fn run(run: &Run) -> Result<u8, Error> {
     for fact in camera.end() {
         tape.take(Input::Fact(fact));
     }
+    if tape.failure.is_none() {
+        tape.failure = tape.writer.out().close().err().map(|error| record_failed(&error));
+    }
     tape.take(Input::End(End {
-        time: now(),
-        command: status.code().and_then(|code| u8::try_from(code).ok()),
-        signal: status.signal().and_then(|signal| u8::try_from(signal).ok()),
+        time: clock.now(),
+        command: status.and_then(|status| status.code()).and_then(|code| u8::try_from(code).ok()),
+        signal: status.and_then(|status| status.signal()).and_then(|signal| u8::try_from(signal).ok()),
         watching: sensor.is_watching() && tape.failure.is_none(),
         client: None,
     }));
@@ -459,12 +540,23 @@ fn run(run: &Run) -> Result<u8, Error> {
 
     let Tape { writer, engine, failure, .. } = tape;
     let mut report = engine.finish();
+    let ends = writer.ends();
     let written = match failure {
         Some(failure) => Err(failure),
         None => save_evidence(writer, &reports),
     }
-    .and_then(|()| reports.replace("policy.lock.yml", &mut lock.as_bytes()))
-    .and_then(|()| reports.write_all(&report, detections::all()));
+    .and_then(|key| {
+        reports.replace("policy.lock.yml", &mut lock.as_bytes())?;
+        reports.write_all(&report, detections::all())?;
+        let statement = state(&report, &reports, &lock, ends.clone(), Some(&public_key), &run.artifacts)?;
+        match key {
+            Some(key) => {
+                let seal = Seal::new(&key, &ends, &evidence::digest(lock.as_bytes()), &statement);
+                save_seal(&seal, &reports)
+            }
+            None => Ok(()),
+        }
+    });
     if let Err(error) = &written {
         report.cannot_be_kept(&error.to_string());
     }
@@ -524,7 +616,12 @@ pub(crate) fn camera(facts: &[Fact], job: &Job) -> Camera {
 }
 
 /// Starts the command and feeds the tape until it ends.
-async fn watch(command: &[OsString], sensor: &mut dyn Sensor, tape: &mut Tape) -> Result<ExitStatus, Error> {
+async fn watch(
+    command: &[OsString],
+    sensor: &mut dyn Sensor,
+    tape: &mut Tape,
+    mut live: Option<&mut live::Live>,
+) -> Result<ExitStatus, Error> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(Error::Usage("there is no command to run".to_owned()));
     };
@@ -549,6 +646,9 @@ async fn watch(command: &[OsString], sensor: &mut dyn Sensor, tape: &mut Tape) -
             status = child.wait() => {
                 let status = status.map_err(failed)?;
                 linger(sensor, tape).await;
+                if let Some(live) = &mut live {
+                    live.tell(&tape.engine, true);
+                }
                 return Ok(status);
             }
             _ = tick.tick() => {
@@ -556,6 +656,10 @@ async fn watch(command: &[OsString], sensor: &mut dyn Sensor, tape: &mut Tape) -
                     tape.take(Input::Event(event));
                 }
                 tape.read_transcripts();
+                tape.beat();
+                if let Some(live) = &mut live {
+                    live.tell(&tape.engine, false);
+                }
                 bury_orphans(child.id());
             }
             // We stay to write the reports. A terminal sends Ctrl-C to the command as well, which must
@@ -637,20 +741,71 @@ async fn linger(sensor: &mut dyn Sensor, tape: &mut Tape) {
     }
 }
 
-fn save_evidence(writer: Writer<BufWriter<File>>, reports: &Directory) -> io::Result<()> {
-    let mut file = writer
-        .finish()
-        .and_then(|file| file.into_inner().map_err(io::IntoInnerError::into_error))
-        .map_err(|error| record_failed(&error))?;
-    file.rewind()?;
-    reports.replace("evidence.jsonl", &mut file)
+/// How a later reader knows this recording among others.
+pub(crate) fn known_by(key: &str, genesis: &str) -> String {
+    format!("evidence: signed by ed25519 key {key}, first record {genesis}")
+}
+
+/// Puts the recording into the report directory; gives the key back.
+fn save_evidence(writer: Writer<Store>, reports: &Directory) -> io::Result<Option<Key>> {
+    let (store, key) = writer.part().map_err(|error| record_failed(&error))?;
+    for (name, mut file) in store.into_files().map_err(|error| record_failed(&error))? {
+        reports.replace(&name, &mut file)?;
+    }
+    Ok(key)
+}
+
+/// Writes the statement about everything that was written before it.
+pub(crate) fn state(
+    report: &Report,
+    reports: &Directory,
+    lock: &str,
+    ends: Ends,
+    key: Option<&str>,
+    artifacts: &[PathBuf],
+) -> io::Result<Vec<u8>> {
+    let about = About {
+        artifacts: digests(artifacts),
+        files: reports.written(),
+        policy_sha256: evidence::digest(lock.as_bytes()),
+        ends,
+        key: key.map(str::to_owned),
+    };
+    let statement = statement::render(report, &about);
+    reports.replace("statement.json", &mut statement.as_slice())?;
+    Ok(statement)
+}
+
+pub(crate) fn save_seal(seal: &Seal, reports: &Directory) -> io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(seal)?;
+    text.push(b'\n');
+    reports.replace("evidence.sig", &mut text.as_slice())
+}
+
+/// The digests of these files; one that can't be read is said and left out.
+fn digests(files: &[PathBuf]) -> Vec<(String, String)> {
+    let digest = |path: &PathBuf| match parts::open_file(path).and_then(evidence::digest_of) {
+        Ok(digest) => Some((path.to_string_lossy().into_owned(), digest)),
+        Err(error) => {
+            eprintln!("warning: the artifact `{}` is not in the statement: {error}", path.display());
+            None
+        }
+    };
+    files.iter().filter_map(digest).collect()
+}
+
+/// Why nothing was started.
+pub(crate) fn not_met(unmet: &[String]) -> String {
+    let begin = "error: this host is not what the policy's `posture` asks for, so the job does not start";
+    format!("{begin}{}", lines(unmet))
 }
 
 /// 125, 86, else the command's own status.
-fn final_status(report: &Report, status: ExitStatus) -> u8 {
+fn final_status(report: &Report, status: Option<ExitStatus>) -> u8 {
     if report.exit.guard != 0 {
         return report.exit.guard;
     }
+    let Some(status) = status else { return 86 };
     match (status.code(), status.signal()) {
         (Some(code), _) => u8::try_from(code).unwrap_or(1),
         (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(255),
@@ -668,27 +823,6 @@ pub(crate) fn show(report: &Report, report_dir: Option<&Path>) {
 }
 
 // --- replay -----------------------------------------------------------------------------------
-
-fn replay(replay: &Replay) -> Result<u8, Error> {
-    let path = recording(&replay.recording);
-    let policy = match &replay.judging.policy {
-        Some(file) => load_policy(file)?,
-        None => match path.with_file_name("policy.lock.yml") {
-            lock if is_taken(&lock) => load_policy(&lock)?,
-            _ => Policy::absent(),
-        },
-    };
-    let file = open_recording(&path)?;
-    let report = judge(BufReader::new(file), policy, replay.judging.fail_on)
-        .map_err(|source| Error::Evidence { path: path.clone(), source })?;
-    if let Some(directory) = &replay.judging.report_dir {
-        Directory::open(directory)
-            .and_then(|reports| reports.write_all(&report, detections::all()))
-            .map_err(Error::Report)?;
-    }
-    show(&report, replay.judging.report_dir.as_deref());
-    Ok(report.exit.guard)
-}
 
 /// Judges as much of a recording as can be trusted, and says where it ends early.
 pub fn judge_what_is_left(
@@ -723,6 +857,19 @@ pub fn judge(
     prepare(&mut engine, &mut recording);
     evidence::read(recording, |sequence, input| engine.accept(sequence, &input))?;
     Ok(engine.finish())
+}
+
+fn manual(directory: Option<&Path>) -> Result<u8, Error> {
+    if let Some(directory) = directory {
+        std::fs::create_dir_all(directory)
+            .and_then(|()| clap_mangen::generate_to(Cli::command(), directory))
+            .map_err(|source| Error::Host { what: directory.display().to_string(), source })?;
+        return Ok(0);
+    }
+    let mut text = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut text).map_err(Error::Report)?;
+    print(&String::from_utf8_lossy(&text));
+    Ok(0)
 }
 
 // --- rules, doctor ----------------------------------------------------------------------------

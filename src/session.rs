@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /run/edamame-guard/<id>/session.json     who records, since when; written before the job's first step
-//!                         evidence.jsonl   the record, growing
+//!                         evidence.jsonl   the record, growing; the parts before it are compressed
 //!                         control.sock     status, load, finish: one JSON line each way
 //!                         policy.yml       what `load` brought
 //!                         finished.json    what `finish` said, so that it can say it again
@@ -21,6 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Timestamp;
+use crate::evidence::{Ends, Seal};
 
 /// A sidecar that does not answer for this long is not watching.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -69,10 +70,14 @@ pub enum Request {
     Finish {
         client: u32,
     },
+    /// After the end: the statement that was made of it, to be signed. Then the recorder goes.
+    Seal {
+        statement: String,
+    },
 }
 
 /// What it answers.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Answer {
     pub watching: bool,
     pub since: Timestamp,
@@ -85,6 +90,20 @@ pub struct Answer {
     /// Why the record can't be written any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// Digest of the lock of the policy that the recorder was given, at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// What the policy asks of this host and it does not keep.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmet: Vec<String>,
+    /// What it signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<Seal>,
+    /// What the recording is known by.
+    #[serde(default)]
+    pub ends: Ends,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// Why a request was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,

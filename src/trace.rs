@@ -53,6 +53,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             guard: key(100),
             program: None,
             fail_on: None,
+            key: None,
             job: Job {
                 provider: Provider::Local,
                 name: "local".into(),
@@ -199,7 +200,10 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             let (unread, items): (Vec<_>, Vec<_>) =
                 items.into_iter().partition(|item: &PostureItem| item.object == "unread");
             let problem = (!unread.is_empty()).then(|| "unread".to_owned());
-            Input::Fact(Fact::Posture { check, at_end, unchanged: false, items, problem })
+            {
+                let looked_at = items.len() as u64;
+                Input::Fact(Fact::Posture { check, at_end, unchanged: false, items, problem, looked_at })
+            }
         };
         inputs.insert(5, fact(false, before));
         inputs.push(fact(true, after));

@@ -236,6 +236,31 @@ fn a_policy_that_is_handed_over_in_a_pipe_is_read() {
 }
 
 #[test]
+fn a_recording_that_is_handed_over_in_a_pipe_is_judged() {
+    let place = Place::new("");
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/npm-poisoned/evidence.jsonl");
+    let bytes = fs::read(&recording).expect("a recording");
+    let direct = place.command(&["replay", recording.to_str().expect("plain")]).output().expect("it starts");
+    assert_eq!(direct.status.code(), Some(86), "{}", text(&direct.stderr));
+    let mut command = place.command(&["replay", "/dev/stdin"]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    // Not all at once: a writer may be slow.
+    for part in bytes.chunks(bytes.len() / 3 + 1) {
+        std::thread::sleep(Duration::from_millis(200));
+        input.write_all(part).expect("it reads");
+    }
+    drop(input);
+    let piped = child.wait_with_output().expect("it ends");
+    assert_eq!((piped.status.code(), text(&piped.stderr)), (direct.status.code(), text(&direct.stderr)));
+}
+
+#[test]
 fn a_policy_that_may_not_be_read_starts_nothing() {
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: a_policy_that_may_not_be_read_starts_nothing needs root to become somebody else");

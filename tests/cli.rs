@@ -371,7 +371,7 @@ fn a_recording_that_cannot_be_trusted_is_refused_by_its_record() {
             status: Some(125),
             out: String::new(),
             error: "error: the recording `./evidence.jsonl` cannot be trusted: record 21 does not follow the one before: \
-                    it was edited, removed, inserted or moved\n\
+                    record 20 was edited\n\
                     hint: judge a copy that nothing has changed\n"
                 .to_owned(),
         }

@@ -639,7 +639,7 @@ fn without_rights_auto_says_so_first_and_an_explicit_choice_is_kept() {
         for (options, status, opening) in [
             (&[][..], 0, "warning: kernel events are not to be had here"),
             (&["--on-unsupported", "skip"], 0, "notice: kernel events are not to be had here"),
-            (&["--sensor", "procfs"], 0, "edamame-guard: "),
+            (&["--sensor", "procfs"], 0, "evidence: signed by ed25519 key "),
             (&["--on-unsupported", "fail"], 125, "error: not permitted"),
             (&["--sensor", "ebpf"], 125, "error: not permitted"),
             (&["--sensor", "seccomp"], 2, "error: the sensor `seccomp`"),

@@ -1,7 +1,7 @@
 //! The host's security state is not what it was when the job began.
 //!
 //! ## What it sees
-//! About thirty checks (`edamame-guard posture` lists them) are read before the first step and after
+//! About a hundred checks (`edamame-guard posture` lists them) are read before the first step and after
 //! the last: who may act as root, users and keys, kernel settings, loaded modules, set-id programs,
 //! name resolution, trusted authorities, scheduled work, services, shell start-up, and the
 //! configuration of git, package clients and coding agents. A difference is tied to the process that

@@ -7,8 +7,8 @@ use crate::detections::{self, Detection};
 use crate::divergence;
 use crate::event::{Plane, ProcessKey, Reach, Sight, Timestamp, hex};
 use crate::finding::{
-    Coverage, CoverageState, Destination, Disposition, ExitView, FailOn, Finding, Kind, Report, Severity,
-    StepReport, Suppressed, Verdict,
+    Coverage, CoverageState, Destination, Disposition, ExitView, Finding, Kind, Report, Severity, StepReport,
+    Suppressed, Verdict,
 };
 use crate::intent::basename;
 use crate::job::{Job, Location, StepKey};
@@ -27,12 +27,7 @@ impl Engine {
         let start = self.start.take().unwrap_or_else(unknown_start);
         let end = self.end.take();
         let recorded = start.fail_on.as_ref().and_then(|text| text.parse().ok());
-        let fail_on =
-            self.settings.fail_on.or(recorded).or_else(|| self.policy.fail_on()).unwrap_or(FailOn::From(
-                if self.policy.is_absent() { Severity::High } else { Severity::Medium },
-            ));
-        // What an organisation or a base branch says can't be loosened by an input.
-        let fail_on = self.policy.ceiling().map_or(fail_on, |ceiling| ceiling.stricter(fail_on));
+        let fail_on = self.policy.fail_on_of(self.settings.fail_on.or(recorded));
         let sessions = self.judge_agents(&start);
         let (posture, unread) = self.posture(&start, end.as_ref().is_some_and(|end| end.watching));
         let mut coverage = self.coverage(&start, end.as_ref());
@@ -521,6 +516,7 @@ fn unknown_start() -> Start {
         guard: ProcessKey::HOST,
         program: None,
         fail_on: None,
+        key: None,
         job: Job {
             provider: crate::job::Provider::Local,
             name: "local".to_owned(),

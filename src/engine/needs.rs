@@ -72,7 +72,7 @@ fn insert(items: &mut std::collections::BTreeSet<String>, item: String, is_cut: 
 }
 
 /// The path with `./` and `~/`, and parts that a program made up for the moment as `*`.
-fn short(path: &str, job: &Job) -> String {
+pub fn short(path: &str, job: &Job) -> String {
     let below =
         |folder: &str| (folder.len() > 1).then(|| path.strip_prefix(folder)?.strip_prefix('/')).flatten();
     let (anchor, rest) = match (below(&job.workspace), below(&job.home)) {
@@ -95,13 +95,23 @@ fn place(path: &str, job: &Job) -> Option<String> {
     if short.starts_with("./") || path == job.workspace {
         return Some("./**".to_owned());
     }
+    // A home as a whole is never meant, one's own or another's.
     if path == job.home {
-        return Some("~/**".to_owned());
+        return Some("~".to_owned());
     }
     let (anchor, rest) = short.strip_prefix("~/").map_or(("/", &short[1..]), |rest| ("~/", rest));
+    // A made-up name in the home itself is kept: with a wildcard it would mean the whole home.
+    let rest = match path.strip_prefix(&job.home).and_then(|own| own.strip_prefix('/')) {
+        Some(own) if anchor == "~/" && rest.starts_with('*') => own,
+        _ => rest,
+    };
     let parts: Vec<&str> = rest.split('/').collect();
-    // `~/.npm/**`, `/tmp/**`; elsewhere two levels: `/var/lib/**`.
-    let kept = if anchor == "~/" || matches!(parts[0], "tmp" | "proc" | "run") { 1 } else { 2 };
+    // `~/.npm/**`, `/tmp/**`; elsewhere two levels: `/var/lib/**`; in another's home three.
+    let kept = match (anchor, parts[0]) {
+        ("~/", _) | (_, "tmp" | "proc" | "run") => 1,
+        (_, "home" | "Users") => 3,
+        _ => 2,
+    };
     Some(if parts.len() > kept {
         plain(&format!("{anchor}{}/**", parts[..kept].join("/")))
     } else {
@@ -146,6 +156,11 @@ mod tests {
             ("/w", Some("./**")),
             ("/home/u/.npm/_cacache/index", Some("~/.npm/**")),
             ("/home/u/.npmrc", Some("~/.npmrc")),
+            ("/home/u", Some("~")),
+            ("/home/u/npm-a8Xk2LqPz1", Some("~/npm-a8Xk2LqPz1")),
+            ("/home/other/.npm/x", Some("/home/other/.npm/**")),
+            ("/home/other/.npmrc", Some("/home/other/.npmrc")),
+            ("/root/.npm/x", Some("/root/.npm/**")),
             ("/tmp/x/y", Some("/tmp/**")),
             ("/tmp/npm-a8Xk2LqPz1", Some("/tmp/**")),
             ("/var/lib/dpkg/status", Some("/var/lib/**")),

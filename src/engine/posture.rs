@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use super::{Engine, Group, GroupKey, Start};
 use crate::agents;
-use crate::catalogue::posture::{self, Check, Watched};
+use crate::catalogue::posture::{self, Check, Score, Watched};
 use crate::catalogue::setup;
 use crate::detections;
 use crate::divergence::Explanation;
 use crate::event::{Event, Fact, PostureItem, ProcessKey, Timestamp};
-use crate::finding::{Confidence, Disposition, Drift, Finding, Kind, Posture, RuleId, Severity, Weakness};
-use crate::job::StepKey;
+use crate::finding::{
+    Confidence, Disposition, Drift, FailOn, Finding, Kind, Posture, RuleId, Severity, Weakness,
+};
+use crate::job::{Job, StepKey};
 use crate::lineage::{Process, Standing};
+use crate::policy::Policy;
 
 /// What the facts said so far, and who wrote what any check looks at.
 #[derive(Debug, Default)]
@@ -29,7 +32,11 @@ struct Seen {
     /// Object and file to value.
     items: BTreeMap<(String, Option<String>), String>,
     problem: Option<String>,
+    looked_at: u64,
 }
+
+/// Of the policy's minimum.
+static SCORE: RuleId = RuleId("posture-minimum-score");
 
 /// The last process that changed a file, unless one that nothing explains did before.
 #[derive(Clone, Debug)]
@@ -54,7 +61,7 @@ impl Snapshots {
     }
 
     pub(super) fn take(&mut self, fact: &Fact) {
-        let Fact::Posture { check, at_end, unchanged, items, problem } = fact else { return };
+        let Fact::Posture { check, at_end, unchanged, items, problem, looked_at } = fact else { return };
         let seen = Seen {
             unchanged: *unchanged,
             items: items
@@ -62,6 +69,7 @@ impl Snapshots {
                 .map(|PostureItem { object, value, file }| ((object.clone(), file.clone()), value.clone()))
                 .collect(),
             problem: problem.clone(),
+            looked_at: *looked_at,
         };
         if *at_end { &mut self.end } else { &mut self.start }.insert(check.clone(), seen);
     }
@@ -88,6 +96,81 @@ fn set_up(check: &Check, process: &Process, start: &Start) -> Option<String> {
     let is_others_code = matches!(process.standing, Standing::Script | Standing::Undeclared);
     let reason = setup::reason(&step.declared, &check.id).filter(|_| !is_others_code)?;
     Some(format!("{}: {reason}", step.declared))
+}
+
+/// What a policy asks of the host before the job and this one does not keep, each in a sentence. `facts` are
+/// those of the start; only what would fail the job counts, and what an exception holds back does not.
+pub fn unmet<'f>(
+    policy: &Policy,
+    facts: impl Iterator<Item = &'f Fact>,
+    fail_on: Option<FailOn>,
+    job: &Job,
+    time: Timestamp,
+) -> Vec<String> {
+    let mut snapshots = Snapshots::default();
+    facts.for_each(|fact| snapshots.take(fact));
+    let fail_on = policy.fail_on_of(fail_on);
+    let is_excepted = |finding: &Finding| {
+        let shown = super::ending::relative(&finding.object, job);
+        policy.exceptions().iter().filter(|exception| !exception.is_over(time)).any(|exception| {
+            let covers = |object: &str| exception.covers(finding.rule.0, &finding.step, object);
+            covers(&finding.object) || covers(&shown)
+        })
+    };
+    let mut found = required(policy, &snapshots.start, time);
+    found.retain(|finding| fail_on.fails(finding.severity, finding.confidence) && !is_excepted(finding));
+    found.into_iter().map(|finding| finding.title).collect()
+}
+
+/// A finding for each weak object of a check that the policy requires, and for a score below its minimum.
+fn required(policy: &Policy, start: &BTreeMap<String, Seen>, time: Timestamp) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for id in policy.posture_required() {
+        let (Some(check), Some(seen)) = (posture::check(id), start.get(id)) else { continue };
+        let weak = seen.items.iter().filter(|(_, value)| check.is_weak(value));
+        let mut failed: Vec<(String, String)> =
+            weak.map(|((object, _), _)| (object.clone(), format!("{object}: {}", check.title))).collect();
+        if let Some(problem) = &seen.problem {
+            let title = format!("the required check {} could not be made: {problem}", check.id);
+            failed.push((check.id.clone(), title));
+        }
+        found.extend(failed.into_iter().map(|(object, title)| Finding {
+            severity: check.severity,
+            confidence: Confidence::High,
+            declared: Some(format!("`posture.require: {}`", check.id)),
+            remedy: check.remedy.clone(),
+            ..plain(RuleId(&check.rule), title, object, time)
+        }));
+    }
+    if let (Some(minimum), Some(score)) = (policy.minimum_score(), score(start).percent())
+        && score < minimum
+    {
+        found.push(Finding {
+            severity: Severity::High,
+            confidence: Confidence::High,
+            declared: Some(format!("`posture.minimum-score: {minimum}`")),
+            remedy: "`edamame-guard posture` lists what is weak and what to do about it.".to_owned(),
+            ..plain(
+                SCORE,
+                format!("the host's posture scores {score} of 100, and the policy asks for {minimum}"),
+                "score".to_owned(),
+                time,
+            )
+        });
+    }
+    found
+}
+
+fn score(start: &BTreeMap<String, Seen>) -> Score {
+    let mut score = Score::default();
+    for check in posture::checks() {
+        if let Some(seen) = start.get(&check.id) {
+            let values = seen.items.values().map(String::as_str);
+            score
+                .add(check.severity, posture::outcome(check, values, seen.looked_at, seen.problem.is_some()));
+        }
+    }
+    score
 }
 
 /// One object that differs between start and end.
@@ -164,17 +247,27 @@ impl Engine {
         let mut weak = Vec::new();
         let mut drift = Vec::new();
         for check in posture::checks() {
-            weak.extend(self.weaknesses(check, start));
+            weak.extend(self.weaknesses(check));
             for change in self.changes(check) {
                 drift.push(self.drift(check, change, start));
             }
+        }
+        for finding in required(&self.policy, &self.posture.start, start.time) {
+            let key = GroupKey {
+                rule: finding.rule.0,
+                step: finding.step.clone(),
+                agent: None,
+                program: String::new(),
+                object: finding.object.clone(),
+            };
+            self.groups.insert(key, Group { finding, last_sequence: 0, sent: None });
         }
         let checks = self.posture.start.len();
         (Some(Posture { checks, weak, drift }), gaps)
     }
 
-    /// What is weak at the start; a finding where the policy requires the check.
-    fn weaknesses(&mut self, check: &'static Check, start: &Start) -> Vec<Weakness> {
+    /// What is weak at the start.
+    fn weaknesses(&self, check: &'static Check) -> Vec<Weakness> {
         let Some(seen) = self.posture.start.get(&check.id) else { return Vec::new() };
         let objects: Vec<(String, String)> = seen
             .items
@@ -182,33 +275,6 @@ impl Engine {
             .filter(|(_, value)| check.is_weak(value))
             .map(|((object, _), value)| (object.clone(), value.clone()))
             .collect();
-        if self.policy.posture_required().contains(&check.id.as_str()) {
-            let mut failed: Vec<(String, String)> = objects
-                .iter()
-                .map(|(object, _)| (object.clone(), format!("{object}: {}", check.title)))
-                .collect();
-            if let Some(problem) = &seen.problem {
-                let title = format!("the required check {} could not be made: {problem}", check.id);
-                failed.push((check.id.clone(), title));
-            }
-            for (object, title) in failed {
-                let finding = Finding {
-                    severity: check.severity,
-                    confidence: Confidence::High,
-                    declared: Some(format!("`posture.require: {}`", check.id)),
-                    remedy: check.remedy.clone(),
-                    ..plain(RuleId(&check.rule), title, object.clone(), start.time)
-                };
-                let key = GroupKey {
-                    rule: &check.rule,
-                    step: finding.step.clone(),
-                    agent: None,
-                    program: String::new(),
-                    object,
-                };
-                self.groups.insert(key, Group { finding, last_sequence: 0, sent: None });
-            }
-        }
         objects
             .into_iter()
             .map(|(object, value)| Weakness {
@@ -261,7 +327,10 @@ impl Engine {
         let rules = self.rules(&step, agent);
         let allowed = [&change.object, &shown]
             .into_iter()
-            .find_map(|object| rules.posture(&check.id, &check.group, object))
+            .find_map(|object| {
+                let groups = [Some(&check.group), check.also_group.as_ref()];
+                groups.into_iter().flatten().find_map(|group| rules.posture(&check.id, group, object))
+            })
             .map(|rule| format!("allowed by `{}` ({})", rule.text, rule.location));
         let explained = allowed
             .or_else(|| writer.as_ref().and_then(|writer| writer.explained.clone()))

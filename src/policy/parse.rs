@@ -295,6 +295,18 @@ impl Reader<'_> {
         if let Some(field) = fields.get("posture") {
             let fields =
                 yaml::fields(field.value, "`posture`", &schema::names(schema::POSTURE), &mut self.problems);
+            if let Some(field) = fields.get("minimum-score") {
+                match &field.value.value {
+                    Value::Number(number) if number.parse().is_ok_and(|score: u32| score <= 100) => {
+                        block.minimum_score = number.parse().ok();
+                    }
+                    _ => self.problems.at(
+                        field.value,
+                        Complaint::new("`posture.minimum-score` must be a number from 0 to 100")
+                            .hint("`edamame-guard posture` ends with the score of this host"),
+                    ),
+                }
+            }
             for (key, list) in [("allow", &mut block.posture_allow), ("require", &mut block.posture_require)]
             {
                 let Some(field) = fields.get(key) else { continue };

@@ -25,6 +25,8 @@ pub(super) struct Block {
     pub run: Lists<RunRule>,
     pub posture_allow: Vec<Entry<String>>,
     pub posture_require: Vec<Entry<String>>,
+    /// What the host has to score before the job, of 100.
+    pub minimum_score: Option<u32>,
 }
 
 /// The two lists of one plane.

@@ -23,6 +23,7 @@ enum Shape {
     Rule,
     StepKey,
     Date,
+    Percent,
     /// Another definition.
     One(&'static str),
     List(&'static str),
@@ -107,6 +108,7 @@ pub(super) const POSTURE: &[Key] = &[
         Shape::List("text"),
     ),
     key("require", "Checks that must hold: their results are findings.", Shape::List("text")),
+    key("minimum-score", "What the host has to score before the job: 0 to 100.", Shape::Percent),
 ];
 pub(super) const FILE_DENY: &[Key] = &[
     required("match", "What is denied: `read GLOB`, `write GLOB` or a group.", Shape::One("file")),
@@ -201,6 +203,7 @@ impl Shape {
             }
             Self::StepKey => to("step"),
             Self::Date => json!({"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}),
+            Self::Percent => json!({"type": "integer", "minimum": 0, "maximum": 100}),
             Self::One(name) => to(name),
             Self::List(name) => json!({"type": "array", "items": to(name)}),
             Self::ListOrAny(name) => {

@@ -1,6 +1,6 @@
 //! `report.html`: one page with everything, for a person with questions. No network, no outside script.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io;
 
@@ -151,6 +151,12 @@ struct PostureRow {
 impl<'a> Page<'a> {
     fn of(report: &'a Report, most: Most) -> Self {
         let coverage = &report.coverage;
+        // A link leads only to what is on the page.
+        let told =
+            report.findings.iter().take(most.findings).map(|finding| finding.fingerprint.as_str()).collect();
+        let tree = tree(report, most.nodes, &told);
+        let drawn: BTreeSet<usize> =
+            tree.split("id=\"n-").skip(1).filter_map(|part| part.split('"').next()?.parse().ok()).collect();
         let shown = |lines: &[String]| -> Vec<String> {
             lines.iter().take(MOST_LINES).map(|line| text::short(line, 500)).collect()
         };
@@ -183,7 +189,7 @@ impl<'a> Page<'a> {
                 .findings
                 .iter()
                 .take(most.findings)
-                .map(|finding| FindingView::of(finding, &report.picture))
+                .map(|finding| FindingView::of(finding, &report.picture, &drawn))
                 .collect(),
             left_out: report.findings.len().saturating_sub(most.findings),
             suppressed: report
@@ -210,7 +216,7 @@ impl<'a> Page<'a> {
                 .take(MOST_LINES)
                 .map(|session| SessionView::of(session, most.rows.min(MOST_LINES)))
                 .collect(),
-            tree: tree(report, most.nodes),
+            tree,
             tree_cut: match report.picture.left_out
                 + report.picture.nodes.len().saturating_sub(most.nodes) as u64
             {
@@ -253,7 +259,7 @@ impl<'a> Page<'a> {
 }
 
 impl<'a> FindingView<'a> {
-    fn of(finding: &'a Finding, picture: &Picture) -> Self {
+    fn of(finding: &'a Finding, picture: &Picture, drawn: &BTreeSet<usize>) -> Self {
         let mut rows = Vec::new();
         if let Some(process) = &finding.process {
             rows.push(("who", text::short(&text::chain(process, &finding.ancestry, text::program), 700)));
@@ -301,7 +307,11 @@ impl<'a> FindingView<'a> {
             fails: finding.fails,
             remedy: text::short(&finding.remedy, 1_000),
             silence: text::bounded(&text::block(&finding.silence), 3_000),
-            node: picture.nodes.iter().position(|node| node.findings.contains(&finding.fingerprint)),
+            node: picture
+                .nodes
+                .iter()
+                .position(|node| node.findings.contains(&finding.fingerprint))
+                .filter(|node| drawn.contains(node)),
             search: searchable(&search),
             rows,
         }
@@ -413,7 +423,7 @@ fn escaped(text: &str, limit: usize) -> String {
 
 // --- the tree ---------------------------------------------------------------------------------
 
-fn tree(report: &Report, most: usize) -> String {
+fn tree(report: &Report, most: usize, told: &BTreeSet<&str>) -> String {
     let nodes = report.picture.nodes.get(..most).unwrap_or(&report.picture.nodes);
     if nodes.is_empty() {
         return "<p class=\"quiet\">No programs were seen.</p>".to_owned();
@@ -437,7 +447,7 @@ fn tree(report: &Report, most: usize) -> String {
         let _ =
             write!(html, "<li><details open><summary><strong>{}</strong></summary><ul>", escaped(step, 160));
         for root in roots {
-            branch(&mut html, nodes, &below, root, 0);
+            branch(&mut html, nodes, &below, root, 0, told);
         }
         html.push_str("</ul></details></li>");
     }
@@ -454,10 +464,11 @@ fn branch(
     below: &BTreeMap<Option<usize>, Vec<usize>>,
     index: usize,
     depth: usize,
+    told: &BTreeSet<&str>,
 ) {
     let node = &nodes[index];
     let children = below.get(&Some(index)).map_or(&[][..], Vec::as_slice);
-    let label = label(node);
+    let label = label(node, told);
     let search = escaped(&searchable(&format!("{} {}", node.name, node.arguments.join(" "))), 300);
     if children.is_empty() || depth >= DEEPEST {
         let _ = write!(
@@ -472,12 +483,12 @@ fn branch(
         "<li><details{open}><summary class=\"node\" id=\"n-{index}\" data-text=\"{search}\">{label}</summary><ul>"
     );
     for child in children {
-        branch(html, nodes, below, *child, depth + 1);
+        branch(html, nodes, below, *child, depth + 1, told);
     }
     html.push_str("</ul></details></li>");
 }
 
-fn label(node: &Node) -> String {
+fn label(node: &Node, told: &BTreeSet<&str>) -> String {
     let mut label = format!("<strong>{}</strong>", escaped(&node.name, 80));
     if node.count > 1 {
         let _ = write!(label, " ×{}", text::count(node.count));
@@ -495,7 +506,8 @@ fn label(node: &Node) -> String {
         text::counted(node.files, "file event", "file events"),
         text::counted(node.egress, "network event", "network events")
     );
-    for fingerprint in node.findings.iter().take(20) {
+    let findings = node.findings.iter().filter(|fingerprint| told.contains(fingerprint.as_str()));
+    for fingerprint in findings.take(20) {
         let fingerprint = escaped(fingerprint, 64);
         let _ = write!(label, " <a class=\"high\" href=\"#f-{fingerprint}\">▲ finding</a>");
     }

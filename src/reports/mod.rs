@@ -7,10 +7,12 @@ mod findings_json;
 mod gl_sast;
 mod html;
 mod junit;
+pub mod ocsf;
 mod place;
 #[cfg(test)]
 pub(crate) mod sample;
 mod sarif;
+pub mod statement;
 mod summary;
 pub mod terminal;
 #[cfg(test)]
@@ -18,6 +20,7 @@ mod tests;
 pub(crate) mod text;
 mod words;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -27,8 +30,11 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, open, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, geteuid, unlinkat};
+use sha2::{Digest as _, Sha256};
 
 use crate::detections::Detection;
+use crate::event::hex;
+use crate::evidence::parts::is_part;
 use crate::finding::{Finding, Report};
 use crate::job::Location;
 
@@ -79,6 +85,11 @@ impl Format {
 /// A socket in a line: `tcp 127.0.0.1:631 waits, held by cupsd (812)`.
 pub fn socket(socket: &crate::event::Socket) -> String {
     words::socket(socket)
+}
+
+/// A text that somebody else chose, in one line that moves no cursor.
+pub fn line(text: &str) -> String {
+    text::line(text)
 }
 
 /// The result in one clause: `Attack: 2 findings fail the job, 1 note`.
@@ -140,6 +151,8 @@ pub struct Directory {
     handle: OwnedFd,
     /// Whose the files are, where sudo made us root.
     owner: Option<(Uid, Gid)>,
+    /// What was written, by name, with its SHA-256.
+    written: RefCell<BTreeMap<String, String>>,
 }
 
 /// Who called sudo: reports are theirs to read, move and delete.
@@ -147,6 +160,20 @@ fn caller() -> Option<(Uid, Gid)> {
     let number = |name| std::env::var(name).ok()?.parse().ok();
     let owner = number("SUDO_UID").map(Uid::from_raw).zip(number("SUDO_GID").map(Gid::from_raw));
     owner.filter(|_| geteuid().is_root())
+}
+
+/// Passes bytes on and takes their digest.
+struct Digesting<'a> {
+    content: &'a mut dyn io::Read,
+    digest: Sha256,
+}
+
+impl io::Read for Digesting<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.content.read(buffer)?;
+        self.digest.update(&buffer[..count]);
+        Ok(count)
+    }
 }
 
 impl Directory {
@@ -165,7 +192,7 @@ impl Directory {
         if let Some((uid, gid)) = owner.filter(|_| is_new) {
             fchown(&handle, Some(uid), Some(gid)).map_err(|errno| at(&path, &errno.into()))?;
         }
-        Ok(Self { path, handle, owner })
+        Ok(Self { path, handle, owner, written: RefCell::default() })
     }
 
     pub fn path(&self) -> &Path {
@@ -174,15 +201,23 @@ impl Directory {
 
     /// Takes away what an earlier run left, so that a run that fails can't pass for it.
     pub fn clear(&self) -> io::Result<()> {
-        let names =
-            Format::ALL.map(Format::file_name).into_iter().chain(["evidence.jsonl", "policy.lock.yml"]);
-        for name in names {
-            match unlinkat(self.handle.as_fd(), name, UnlinkatFlags::NoRemoveDir) {
+        let names = Format::ALL.map(Format::file_name).into_iter();
+        let names = names.chain(["policy.lock.yml", "statement.json", "evidence.sig"]).map(str::to_owned);
+        // A recording may have had several parts.
+        let entries = std::fs::read_dir(&self.path).map_err(|error| at(&self.path, &error))?;
+        let parts = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        for name in names.chain(parts.filter(|name| is_part(name))) {
+            match unlinkat(self.handle.as_fd(), name.as_str(), UnlinkatFlags::NoRemoveDir) {
                 Ok(()) | Err(Errno::ENOENT) => {}
                 Err(errno) => return Err(at(&self.path.join(name), &errno.into())),
             }
         }
         Ok(())
+    }
+
+    /// What was written so far: names and SHA-256, sorted.
+    pub fn written(&self) -> Vec<(String, String)> {
+        self.written.borrow().clone().into_iter().collect()
     }
 
     /// Writes every format.
@@ -220,7 +255,8 @@ impl Directory {
             Some((uid, gid)) => fchown(file, Some(uid), Some(gid)).map_err(io::Error::from),
             None => Ok(()),
         };
-        let written = io::copy(content, &mut file)
+        let mut content = Digesting { content, digest: Sha256::new() };
+        let written = io::copy(&mut content, &mut file)
             .and_then(|_| file.sync_all())
             .and_then(|()| given(&file))
             .map_err(|error| at(&path, &error))
@@ -228,6 +264,8 @@ impl Directory {
         if written.is_err() {
             // The first error is the one to tell.
             let _ = unlinkat(directory, temporary.as_str(), UnlinkatFlags::NoRemoveDir);
+        } else {
+            self.written.borrow_mut().insert(name.to_owned(), hex(&content.digest.finalize()));
         }
         written
     }

@@ -139,6 +139,7 @@ impl Here {
                 sensor: SensorArgument::Ebpf,
                 on_unsupported: Some(UnsupportedArgument::Fail),
                 ring_size: None,
+                part_size: None,
             },
             policy: None,
             fail_on: inputs.recorded_fail_on(),
@@ -154,6 +155,7 @@ impl Here {
             ready.sight.tier,
             ready.processes,
         ));
+        run::print(&format!("{}\n", run::known_by(&ready.key, &ready.genesis)));
         if inputs.is_verbose {
             let hook = |(hook, proved): (&String, &bool)| {
                 format!("  {} {hook}\n", if *proved { "proved    " } else { "not proved" })
@@ -287,7 +289,7 @@ impl Here {
         } else {
             None
         };
-        let (report, directory) = sidecar::close(&session, Some(&inputs.report_dir))?;
+        let (report, directory) = sidecar::close(&session, Some(&inputs.report_dir), &[])?;
         let status = Self::tell(&report, &directory, inputs, true)?;
         // What was recorded is told all the same.
         refused.map_or(Ok(status), Err)
@@ -479,6 +481,7 @@ fn not_watched(found: &str, on_unsupported: UnsupportedArgument, workspace: &Pat
             guard: ProcessKey { pid: std::process::id(), start: 0 },
             program: None,
             fail_on: None,
+            key: None,
             job,
             sight,
         }),

@@ -1,7 +1,6 @@
 //! `policy explain`: which lines speak of a step, and why a finding fired.
 
 use std::fmt::Write as _;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use super::{Error, REPORT_DIR, judge, load_policy, print, recording};
@@ -67,8 +66,7 @@ pub fn explain(file: &Path, what: Option<&str>, recorded: Option<&Path>) -> Resu
 }
 
 fn judged(path: &Path, policy: Policy) -> Result<Report, Error> {
-    let file = super::open_recording(path)?;
-    judge(BufReader::new(file), policy, None)
+    judge(super::opened(path)?, policy, None)
         .map_err(|source| Error::Evidence { path: path.to_owned(), source })
 }
 

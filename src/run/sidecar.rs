@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ use crate::cli::Watching;
 use crate::detections;
 use crate::engine::{End, HEARTBEAT_NS, Heartbeat, Input, Start};
 use crate::event::{Activity, Fact, Sight, Timestamp};
-use crate::evidence::{self, Writer};
+use crate::evidence::{self, Key, Recording, Seal, Store, Writer, parts};
 use crate::finding::{FailOn, Report};
 use crate::job::Job;
 use crate::lookup::Lookup;
@@ -29,7 +29,7 @@ use crate::policy::Policy;
 use crate::posture::Camera;
 use crate::redact::Redactor;
 use crate::reports::Directory;
-use crate::run::{self, Error, TICK};
+use crate::run::{self, Clock, Error, TICK};
 use crate::runners;
 use crate::sensors::{Chosen, Sensor};
 use crate::session::{About, Answer, Finished, NoSession, Request, Session};
@@ -54,6 +54,9 @@ pub(crate) struct Ready {
     /// About the choice of the sensor.
     said: Option<String>,
     pub processes: usize,
+    /// By what the recording is known: public key, and digest of its first record.
+    pub key: String,
+    pub genesis: String,
 }
 
 /// A recorder at work.
@@ -84,9 +87,10 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
     if let Some(said) = &ready.said {
         eprintln!("{said}");
     }
-    if let Some(file) = &policy {
-        load(Some(&session.id), file)?;
-    }
+    let status = match &policy {
+        Some(file) => load(Some(&session.id), file)?,
+        None => 0,
+    };
     run::print(&format!("{}\n", session.id));
     eprintln!(
         "watching: session {}, {} {}: process {}, file {}, egress {}; {} processes were running before",
@@ -98,7 +102,8 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
         ready.sight.egress,
         ready.processes,
     );
-    Ok(0)
+    eprintln!("{}", run::known_by(&ready.key, &ready.genesis));
+    Ok(status)
 }
 
 /// Starts the recorder of the tree below `root`, whose work is in `directory`; returns when it watches.
@@ -183,7 +188,7 @@ fn scope(id: &str, words: &[OsString]) -> Vec<OsString> {
 }
 
 /// The sensor that is asked for, as the recorder's arguments.
-fn words(watching: Watching) -> [String; 3] {
+fn words(watching: Watching) -> [String; 4] {
     fn word(value: Option<clap::builder::PossibleValue>) -> String {
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
@@ -191,11 +196,12 @@ fn words(watching: Watching) -> [String; 3] {
         word(watching.sensor.to_possible_value()),
         word(watching.on_unsupported.and_then(|it| it.to_possible_value())),
         watching.ring_size.map_or_else(String::new, |bytes| bytes.to_string()),
+        watching.part_size.map_or_else(String::new, |bytes| bytes.to_string()),
     ]
 }
 
 /// What [`words`] says.
-fn watching(sensor: &OsStr, on_unsupported: &OsStr, ring_size: &OsStr) -> Result<Watching, Error> {
+fn watching([sensor, on_unsupported, ring_size, part_size]: [&OsStr; 4]) -> Result<Watching, Error> {
     let refused = |_| Error::Usage("not for people".to_owned());
     let on_unsupported = on_unsupported.to_string_lossy();
     Ok(Watching {
@@ -205,6 +211,7 @@ fn watching(sensor: &OsStr, on_unsupported: &OsStr, ring_size: &OsStr) -> Result
             word => Some(crate::cli::UnsupportedArgument::from_str(word, false).map_err(refused)?),
         },
         ring_size: ring_size.to_str().and_then(|bytes| bytes.parse().ok()),
+        part_size: part_size.to_str().and_then(|bytes| bytes.parse().ok()),
     })
 }
 
@@ -278,6 +285,10 @@ pub(crate) fn give(session: &Session, text: String, origin: String) -> Result<u8
     let answer = session.ask(&Request::Load { policy: text, origin }).map_err(Error::NotWatching)?;
     match answer.refused {
         Some(reason) => Err(Error::Refused(reason)),
+        None if !answer.unmet.is_empty() => {
+            eprintln!("{}", run::not_met(&answer.unmet));
+            Ok(86)
+        }
         None => Ok(0),
     }
 }
@@ -329,21 +340,26 @@ pub fn status(id: Option<&str>, as_json: bool) -> Result<u8, Error> {
 }
 
 /// Stops a session, judges its record and writes the reports. A second time it says the same again.
-pub fn finish(id: Option<&str>, report_dir: Option<&Path>) -> Result<u8, Error> {
+pub fn finish(id: Option<&str>, report_dir: Option<&Path>, artifacts: &[PathBuf]) -> Result<u8, Error> {
     let session = Session::find(id)?;
     if let Some(finished) = session.finished() {
         eprintln!("session {} is finished; its reports are in {}", session.id, finished.report_dir.display());
         return Ok(finished.status);
     }
-    let (report, directory) = close(&session, report_dir)?;
+    let (report, directory) = close(&session, report_dir, artifacts)?;
     run::show(&report, Some(&directory));
     Ok(report.exit.guard)
 }
 
 /// Stops a session that is not finished, judges its record and writes the reports; gives them and their folder.
-pub(crate) fn close(session: &Session, report_dir: Option<&Path>) -> Result<(Report, PathBuf), Error> {
+pub(crate) fn close(
+    session: &Session,
+    report_dir: Option<&Path>,
+    artifacts: &[PathBuf],
+) -> Result<(Report, PathBuf), Error> {
     let about = session.about().map_err(|source| Error::Host { what: "the session".to_owned(), source })?;
-    match session.ask(&Request::Finish { client: std::process::id() }) {
+    let answer = session.ask(&Request::Finish { client: std::process::id() });
+    match &answer {
         Ok(Answer { failure: Some(reason), .. }) => {
             eprintln!("warning: the record could not be written to its end: {reason}; judging what it holds");
         }
@@ -365,28 +381,59 @@ pub(crate) fn close(session: &Session, report_dir: Option<&Path>) -> Result<(Rep
     };
     let lock = policy.lock();
     let fail_on = about.fail_on.as_deref().and_then(|text| text.parse().ok());
-    let record = session.file("evidence.jsonl");
-    let opened = || File::open(&record).map_err(|source| Error::Recording { path: record.clone(), source });
-    let (report, flaw) = run::judge_what_is_left(BufReader::new(opened()?), policy, fail_on);
+    let record = session.file(parts::NAME);
+    let failed = |source| Error::Recording { path: record.clone(), source };
+    let opened = Recording::open(&record).map_err(failed)?;
+    let (mut report, flaw) = run::judge_what_is_left(opened, policy, fail_on);
     if let Some(flaw) = flaw {
         eprintln!("warning: the record ends early: {flaw}");
+    }
+    let answer = answer.unwrap_or_default();
+    if answer.policy.as_ref().is_some_and(|digest| *digest != evidence::digest(lock.as_bytes())) {
+        report.proves_nothing("the session's policy is not the one that its recorder was given".to_owned());
     }
     let directory = report_dir.map_or(about.report_dir, Path::to_owned);
     let reports = Directory::open(&directory).map_err(Error::Report)?;
     reports
-        .replace("evidence.jsonl", &mut opened()?)
+        .clear()
+        .and_then(|()| copy_parts(&record, &reports))
         .and_then(|()| reports.replace("policy.lock.yml", &mut lock.as_bytes()))
         .and_then(|()| reports.write_all(&report, detections::all()))
         .map_err(Error::Report)?;
+    let statement = run::state(&report, &reports, &lock, answer.ends, answer.key.as_deref(), artifacts)
+        .map_err(Error::Report)?;
+    let statement = String::from_utf8_lossy(&statement).into_owned();
+    match session.ask(&Request::Seal { statement }) {
+        Ok(Answer { seal: Some(seal), .. }) => run::save_seal(&seal, &reports).map_err(Error::Report)?,
+        _ => eprintln!("warning: the recorder did not sign, so there is no evidence.sig"),
+    }
     let finished = Finished { status: report.exit.guard, report_dir: directory.clone() };
     // The report has the record by now; where it filled the disk, its place is wanted.
     session
         .save("finished.json", &finished)
-        .or_else(|_| std::fs::remove_file(&record).and_then(|()| session.save("finished.json", &finished)))
+        .or_else(|_| {
+            remove_parts(&record);
+            session.save("finished.json", &finished)
+        })
         .map_err(|source| Error::Host { what: "the session".to_owned(), source })?;
     let _ = std::fs::remove_file(session.file("control.sock"));
-    let _ = std::fs::remove_file(&record);
+    remove_parts(&record);
     Ok((report, directory))
+}
+
+/// Puts the recording beside the reports, part by part.
+fn copy_parts(record: &Path, reports: &Directory) -> io::Result<()> {
+    for part in parts::of(record) {
+        let name = part.file_name().unwrap_or_default().to_string_lossy();
+        reports.replace(&name, &mut File::open(&part)?)?;
+    }
+    Ok(())
+}
+
+fn remove_parts(record: &Path) {
+    for part in parts::of(record) {
+        let _ = std::fs::remove_file(part);
+    }
 }
 
 /// Ends a recorder that hangs, so that its record stands still. Only if it is really ours.
@@ -405,10 +452,12 @@ fn end_recorder(session: &Session, pid: u32) {
 // --- the recorder -----------------------------------------------------------------------------
 
 /// The detached process: records until `finish`, a signal, or a failure to write.
+#[expect(clippy::too_many_lines, reason = "a recorder's beginning, in one order")]
 pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
-    let [folder, root, report_dir, fail_on, sensor, on_unsupported, ring_size] = arguments else {
+    let [folder, root, report_dir, fail_on, sensor, on_unsupported, ring_size, part_size] = arguments else {
         return Err(Error::Usage("not for people".to_owned()));
     };
+    let watching = watching([sensor, on_unsupported, ring_size, part_size])?;
     let host = |source| Error::Host { what: "the session".to_owned(), source };
     let folder = PathBuf::from(folder);
     let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -418,6 +467,10 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     let _ = nix::unistd::setsid();
     // A memory-hungry step should not take the guard with it.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    // Nobody else of this user may look for the key in our memory.
+    let _ = nix::sys::prctl::set_dumpable(false);
+    let key = Key::new().ok_or(Error::NoKey)?;
+    let public_key = key.public();
     let root = root.to_string_lossy().parse().map_err(|_| Error::Usage("not for people".to_owned()))?;
 
     let directory = std::env::current_dir().map_err(host)?;
@@ -438,13 +491,16 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     let facts = runners::facts(&job);
     let mut camera = run::camera(&facts, &job);
     let snapshot = camera.start();
-    let Chosen { mut sensor, said } = run::start_sensor(watching(sensor, on_unsupported, ring_size)?)?;
+    let before = snapshot.clone();
+    let Chosen { mut sensor, said } = run::start_sensor(watching)?;
     let running = sensor.adopt(root)?;
     let fail_on = fail_on.to_string_lossy().into_owned();
     let fail_on = (!fail_on.is_empty()).then_some(fail_on);
+    let given: Option<FailOn> = fail_on.as_deref().and_then(|text| text.parse().ok());
+    let clock = Clock::new();
     let about = About {
         pid: std::process::id(),
-        since: run::now(),
+        since: clock.now(),
         report_dir: PathBuf::from(report_dir),
         fail_on: fail_on.clone(),
     };
@@ -456,10 +512,15 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         job: job.clone(),
         has_workflow: false,
         transcripts: run::transcripts(&facts, &job),
-        writer: Writer::new(BufWriter::with_capacity(
-            1 << 16,
-            private(&session.file("evidence.jsonl")).map_err(host)?,
-        )),
+        writer: Writer::signed(
+            Store::in_folder(&session.folder, watching.part_size.unwrap_or(parts::PART_BYTES))
+                .map_err(host)?,
+            key,
+        ),
+        policy: None,
+        before,
+        fail_on: given,
+        clock,
         failure: None,
         lost: 0,
         camera,
@@ -473,13 +534,20 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         guard: sensor.guard(),
         program: runners::own_program(),
         fail_on,
+        key: Some(public_key.clone()),
         job,
         sight: sensor.sight().clone(),
     }));
     for declaration in declarations {
         recorder.take(Input::Declaration(declaration));
     }
-    let ready = Ready { sight: sensor.sight().clone(), said, processes: running.len() };
+    let ready = Ready {
+        sight: sensor.sight().clone(),
+        said,
+        processes: running.len(),
+        key: public_key,
+        genesis: recorder.writer.ends().genesis,
+    };
     for fact in facts.into_iter().chain(snapshot).chain(running.into_iter().map(Fact::Running)) {
         recorder.take(Input::Fact(fact));
     }
@@ -500,7 +568,13 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         // `start` waits for the end of our output, so that goes last.
         nix::unistd::dup2_stderr(&null).map_err(|errno| host(errno.into()))?;
         nix::unistd::dup2_stdout(&null).map_err(|errno| host(errno.into()))?;
-        recorder.watch(sensor.as_mut(), &listener, &session).await.map_err(host)
+        let is_finished = recorder.watch(sensor.as_mut(), &listener, &session).await.map_err(host)?;
+        // What is done to sign goes past no hook of ours.
+        drop(sensor);
+        if is_finished {
+            recorder.seal(&listener).await;
+        }
+        Ok::<(), Error>(())
     })?;
     Ok(0)
 }
@@ -533,7 +607,13 @@ struct Recorder {
     /// Somebody handed the workflow's file over.
     has_workflow: bool,
     transcripts: Transcripts,
-    writer: Writer<BufWriter<File>>,
+    writer: Writer<Store>,
+    /// What was loaded: text and origin.
+    policy: Option<(String, String)>,
+    /// The host's posture at the start, and the severity that was asked for: what a policy has to meet.
+    before: Vec<Fact>,
+    fail_on: Option<FailOn>,
+    clock: Clock,
     failure: Option<io::Error>,
     lost: u64,
     camera: Camera,
@@ -586,8 +666,49 @@ impl Recorder {
             lost: self.lost,
             lost_hooks: sensor.lost_hooks().into_iter().map(str::to_owned).collect(),
             failure: self.failure.as_ref().map(ToString::to_string),
-            refused: None,
+            policy: Some(self.policy_digest()),
+            ends: self.writer.ends(),
+            key: self.writer.key().map(Key::public),
+            ..Answer::default()
         }
+    }
+
+    /// Of the lock of the policy that was loaded.
+    fn policy_digest(&self) -> String {
+        let loaded = self.policy.as_ref().and_then(|(text, origin)| Policy::parse(text, origin).ok());
+        evidence::digest(loaded.unwrap_or_else(Policy::absent).lock().as_bytes())
+    }
+
+    /// Signs the statement about what was recorded, once, and only for whom the folder is for.
+    async fn seal(&self, listener: &UnixListener) {
+        /// Time to judge the largest record.
+        const PATIENCE: Duration = Duration::from_secs(600);
+        let signed = async {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                let served = tokio::time::timeout(Duration::from_secs(5), self.sign(stream));
+                if matches!(served.await, Ok(Ok(true))) {
+                    return;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, signed).await;
+    }
+
+    async fn sign(&self, stream: UnixStream) -> io::Result<bool> {
+        let mut stream = tokio::io::BufReader::new(stream);
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        let mut answer =
+            Answer { since: self.since, events: self.writer.count(), lost: self.lost, ..Answer::default() };
+        if let (Request::Seal { statement }, Some(key)) = (serde_json::from_str(&line)?, self.writer.key()) {
+            let policy = self.policy_digest();
+            answer.seal = Some(Seal::new(key, &self.writer.ends(), &policy, statement.as_bytes()));
+        }
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        stream.get_mut().write_all(&line).await?;
+        Ok(answer.seal.is_some())
     }
 
     fn end(&mut self, sensor: &mut dyn Sensor, client: Option<u32>) {
@@ -609,16 +730,21 @@ impl Recorder {
             self.take(Input::Fact(fact));
         }
         let watching = client.is_some() && sensor.is_watching() && self.failure.is_none();
-        self.take(Input::End(End { time: run::now(), command: None, signal: None, watching, client }));
+        if self.failure.is_none() {
+            self.failure = self.writer.out().close().err();
+        }
+        let time = self.clock.now();
+        self.take(Input::End(End { time, command: None, signal: None, watching, client }));
         self.flush();
     }
 
+    /// Records until somebody finishes it (true) or ends us.
     async fn watch(
         &mut self,
         sensor: &mut dyn Sensor,
         listener: &UnixListener,
         session: &Session,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -638,7 +764,7 @@ impl Recorder {
                     for input in self.transcripts.tick(run::now()) {
                         self.take(input);
                     }
-                    let now = run::now();
+                    let now = self.clock.now();
                     if now.0.saturating_sub(self.beat.0) >= HEARTBEAT_NS {
                         self.beat = now;
                         self.take(Input::Heartbeat(Heartbeat { time: now }));
@@ -653,7 +779,7 @@ impl Recorder {
                     // One client that hangs must not keep the others out.
                     let served = tokio::time::timeout(Duration::from_secs(2), self.serve(stream, sensor, session));
                     if matches!(served.await, Ok(Ok(true))) {
-                        return Ok(());
+                        return Ok(true);
                     }
                 }
                 _ = hangup.recv() => {}
@@ -661,7 +787,7 @@ impl Recorder {
                 // Somebody other than `finish` ends us: the record says so.
                 _ = terminate.recv() => {
                     self.end(sensor, None);
-                    return Ok(());
+                    return Ok(false);
                 }
             }
         }
@@ -691,7 +817,16 @@ impl Recorder {
                 self.lookup.workflow(&text);
                 self.take(Input::Fact(Fact::Workflow { path, text, origin }));
             }
-            Request::Load { policy, origin } => answer.refused = keep_policy(session, &policy, &origin).err(),
+            Request::Load { policy, origin } => {
+                if let Ok(policy) = Policy::parse(&policy, &origin) {
+                    answer.unmet = {
+                        let before = self.before.iter();
+                        crate::engine::unmet(&policy, before, self.fail_on, &self.job, self.since)
+                    };
+                }
+                answer.refused = self.keep_policy(session, policy, origin).err();
+            }
+            Request::Seal { .. } => answer.refused = Some("the recording has no end yet".to_owned()),
             Request::Finish { client } => {
                 self.end(sensor, Some(client));
                 answer = self.answer(sensor);
@@ -702,21 +837,22 @@ impl Recorder {
         stream.get_mut().write_all(&line).await?;
         Ok(is_last)
     }
-}
 
-/// Keeps the session's policy; a second, different one is refused.
-fn keep_policy(session: &Session, policy: &str, origin: &str) -> Result<(), String> {
-    let file = session.file("policy.yml");
-    match std::fs::read_to_string(&file) {
-        Ok(known) if known == policy => return Ok(()),
-        Ok(_) => return Err("the session has another policy already".to_owned()),
-        Err(_) => {}
+    /// Keeps the session's policy; a second, different one is refused.
+    fn keep_policy(&mut self, session: &Session, policy: String, origin: String) -> Result<(), String> {
+        match &self.policy {
+            Some((known, _)) if *known == policy => return Ok(()),
+            Some(_) => return Err("the session has another policy already".to_owned()),
+            None => {}
+        }
+        // On a full disk half a policy would pass for the whole one.
+        session
+            .keep("policy.origin", origin.as_bytes())
+            .and_then(|()| session.keep("policy.yml", policy.as_bytes()))
+            .map_err(|error| format!("the policy can't be kept: {error}"))?;
+        self.policy = Some((policy, origin));
+        Ok(())
     }
-    // On a full disk half a policy would pass for the whole one.
-    session
-        .keep("policy.origin", origin.as_bytes())
-        .and_then(|()| session.keep("policy.yml", policy.as_bytes()))
-        .map_err(|error| format!("the policy can't be kept: {error}"))
 }
 
 impl From<NoSession> for Error {

@@ -121,6 +121,11 @@ pub fn found(program: &OsStr) -> Option<PathBuf> {
         .find(|file| is_executable(file))
 }
 
+/// Whether there is a program to start by this name.
+pub fn can_start(program: &OsStr) -> bool {
+    found(program).is_some_and(|file| is_executable(&file))
+}
+
 fn is_executable(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o111 != 0)
 }
