@@ -575,8 +575,12 @@ pub fn owns(process: &Process, store: &Store, context: &Context<'_>, lineage: &L
     let is_vouched = |name: &str| {
         !identity.is_module || process.standing == Standing::Command || identity.script != Some(name)
     };
-    // What any script of an interpreter may open says nothing of a client that runs on it: pnpm on node.
-    let is_its_own = |name: &str| identity.tool.is_none_or(|tool| tool.is_called(name));
+    // What any script of an interpreter may open says nothing of a package client that runs on it: pnpm on node. A
+    // test runner on it runs the project's code, and a module by its name alone may be any script.
+    let is_unvouched_module = identity.is_module && process.standing != Standing::Command;
+    let is_its_own = |name: &str| {
+        is_unvouched_module || identity.tool.is_none_or(|tool| tool.group.is_none() || tool.is_called(name))
+    };
     identity.trusted_names.iter().any(|name| {
         is_vouched(name)
             && store.is_owned_by(name)

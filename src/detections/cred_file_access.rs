@@ -483,6 +483,28 @@ mod tests {
     }
 
     #[test]
+    fn a_test_runner_opens_what_any_script_of_its_interpreter_opens() {
+        // python-requests looks into ~/.netrc for every host, in a test as anywhere.
+        expect(
+            "pytest -q\n",
+            "1 > 2 launch /usr/bin/python3 python3 /usr/bin/pytest -q
+             2 read ~/.netrc
+             2 connect 203.0.113.7:80",
+            &["egress-undeclared divergence low 203.0.113.7:80"],
+        );
+        expect(
+            "pytest -q\n",
+            "1 > 2 launch /usr/bin/python3 python3 /usr/bin/pytest -q
+             2 read ~/.aws/credentials
+             2 connect 203.0.113.7:80",
+            &[
+                "!cred-file-access attack high /home/u/.aws/credentials",
+                "!egress-undeclared attack high 203.0.113.7:80",
+            ],
+        );
+    }
+
+    #[test]
     fn what_any_script_may_open_is_not_its_interpreters_clients() {
         // pnpm has no business in ~/.netrc, though a script of the same node has.
         expect(
