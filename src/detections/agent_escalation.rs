@@ -11,14 +11,14 @@
 //! Revoke the agent's login, read what it was asked in the recording, and remove the package that started it.
 //!
 //! ## Known limits
-//! An agent that the step's own text starts, with whatever options, is the author's choice. One that the project's own code starts so is a note. A copy of an agent under another name and with
+//! An agent that the step's own text starts, with whatever options, is the author's choice. One that a build, a test or a package of the project starts so is a note. A copy of an agent under another name and with
 //! another content is not known as one.
 
 use super::{Act, Detection, Ground, Hit, attack, ground};
 use crate::agents;
 use crate::divergence::Effect;
 use crate::event::Activity;
-use crate::finding::{Confidence, RuleId, Severity, Technique};
+use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("agent-escalation"),
@@ -56,14 +56,19 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         return Vec::new();
     }
     let Some(by) = agent_above else {
-        // Many projects keep how they start their agent in a script: a note.
-        if act.process.command.is_none() {
+        // Many projects keep how they start their agent in a script that the step names: the author's choice as well.
+        // That a build, a test or a package does it is a note.
+        let strand = act.lineage.get(act.process.strand);
+        let tool = strand.and_then(|root| root.tool);
+        if act.process.command.is_none() || matches!(tool, None | Some("interpreters" | "shells")) {
             return Vec::new();
         }
         let title = format!(
             "the project's own code started the coding agent {agent} with its questions switched off"
         );
-        return attack(act, &DETECTION, (Severity::High, Confidence::Low), title, program);
+        let mut hits = attack(act, &DETECTION, (Severity::High, Confidence::Low), title, program);
+        hits.iter_mut().for_each(|hit| hit.kind = Kind::Divergence);
+        return hits;
     };
     let title = format!("{by} started the coding agent {agent} with its questions switched off");
     attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, program)

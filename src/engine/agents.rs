@@ -513,6 +513,11 @@ impl Engine {
             return;
         };
         for deed in deeds {
+            if let Effect::Read { path, .. } = &deed.effect
+                && work.is_named(agent.id, path, &self.all_homes)
+            {
+                self.forgive(&deed.process, path);
+            }
             let Effect::Connect { object, .. } = &deed.effect else { continue };
             let host = object.rsplit_once(':').map_or(object.as_str(), |(host, _)| host);
             let names = || deed.names.iter().map(String::as_str).chain([host]);
@@ -646,10 +651,9 @@ impl Engine {
             .collect();
         let carries_off = said.iter().any(|deed| deed.is_taken()) && !sent.is_empty();
         // What an earlier call of the session took is in the conversation; a client that follows its words carries it.
-        let earlier = said
-            .iter()
-            .filter(|deed| deed.is_sent())
-            .find_map(|deed| work.taken_before(errand, deed.time).map(|taken| (*deed, taken)));
+        let earlier = said.iter().filter(|deed| deed.is_sent()).find_map(|deed| {
+            work.taken_before(errand, deed.time, &self.all_homes).map(|taken| (*deed, taken))
+        });
         let mut confidence = declared.confidence();
         // What a call left behind acts when nobody looks at the call any more.
         let is_late = |deed: &&Deed| {
@@ -682,7 +686,11 @@ impl Engine {
         let mut evidence: Vec<u64> = declared.call.iter().map(|(call, _)| call.sequence).collect();
         evidence.extend(all.iter().map(|deed| deed.sequence));
         evidence.extend(earlier.map(|(_, taken)| taken.sequence));
-        let is_theft = carries_off || earlier.is_some();
+        // What a recipe read on the way may never have come to the agent's ears.
+        let is_heard = earlier
+            .is_some_and(|(_, taken)| work.is_named(errand.agent.id, object(&taken.effect), &self.all_homes));
+        let is_theft = carries_off || is_heard;
+        let is_faint = earlier.is_some() && !is_theft && !denied;
         let hit = Hit {
             rule: if is_left_behind {
                 &detections::AGENT_UNDECLARED
@@ -690,7 +698,7 @@ impl Engine {
                 &detections::AGENT_CONTRADICTED
             },
             kind: if is_theft { Kind::Attack } else { Kind::Divergence },
-            severity: Severity::High,
+            severity: if is_faint { Severity::Medium } else { Severity::High },
             confidence,
             title: format!("{}: {}, {why}", declared.ran(errand, &self.lineage), told(&all, &start.job.home)),
             process: first.process.key,
@@ -728,14 +736,33 @@ impl Work {
             names: call.map_or_else(Vec::new, |(call, _)| call.call.names.clone()),
             ..ToolCall::default()
         };
-        Declared { call, text, intent: declares.intent(home, workspace) }
+        let mut intent = declares.intent(home, workspace);
+        if text.is_some() {
+            // However short it is: it was read, and says what is to be done.
+            intent.scripts.push("a tool call".to_owned());
+        }
+        Declared { call, text, intent }
+    }
+
+    /// Whether a call of this agent names a path, as it is or below `~`.
+    fn is_named(&self, agent: &str, path: &str, homes: &[String]) -> bool {
+        let below = homes.iter().find_map(|home| path.strip_prefix(home.as_str()));
+        let rest = below.unwrap_or(path);
+        self.calls.iter().filter(|known| known.call.agent == agent).any(|known| {
+            known.call.names.iter().any(|name| name == path || name.strip_prefix('~') == below)
+                || known.call.commands.iter().any(|text| text.contains(rest))
+        })
     }
 
     /// A credential that the session of this errand took before this moment, by whatever call.
-    fn taken_before(&self, errand: &Errand, time: Timestamp) -> Option<&Deed> {
+    fn taken_before(&self, errand: &Errand, time: Timestamp, homes: &[String]) -> Option<&Deed> {
         self.deeds.iter().find(|deed| {
             let is_same = match deed.doer {
-                Doer::Agent(process) => Some(process) == errand.parent,
+                // What it opens on its own account goes nowhere.
+                Doer::Agent(process) => {
+                    Some(process) == errand.parent
+                        && self.is_named(errand.agent.id, object(&deed.effect), homes)
+                }
                 Doer::Errand(other) => {
                     self.errands.get(&other).is_some_and(|other| other.parent == errand.parent)
                         && other != errand.process
@@ -796,7 +823,16 @@ fn acts(deeds: &[&Deed]) -> Vec<(ProcessKey, String)> {
 
 fn told(deeds: &[&Deed], home: &str) -> String {
     const MOST: usize = 4;
-    let mut words: Vec<String> = deeds.iter().take(MOST).map(|deed| deed.words(home)).collect();
+    let mut words: Vec<String> = Vec::new();
+    let mut before: Option<&str> = None;
+    for deed in deeds.iter().take(MOST) {
+        let told = deed.words(home);
+        // `curl read this and connected there`
+        let is_same = before == Some(&*deed.process.name);
+        let told = told.strip_prefix(&format!("{} ", deed.process.name)).filter(|_| is_same).unwrap_or(&told);
+        words.push(told.to_owned());
+        before = Some(&*deed.process.name);
+    }
     if deeds.len() > MOST {
         words.push(format!("{} more", deeds.len() - MOST));
     }

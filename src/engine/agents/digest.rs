@@ -40,7 +40,8 @@ impl Work {
             let report = reports.entry(key.clone()).or_insert_with(|| self.blank(&key.0, &key.1));
             report.explained += explained;
             report.unexplained += unexplained;
-            report.unrecorded += u64::from(call.is_none() && !errand.commands.is_empty());
+            let is_unrecorded = call.is_none() && !errand.commands.is_empty() && self.has_record(errand);
+            report.unrecorded += u64::from(is_unrecorded);
         }
         for (index, known) in self.calls.iter().enumerate() {
             // A part of a call is told with that call.

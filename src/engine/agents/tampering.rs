@@ -192,7 +192,8 @@ impl Engine {
             .touches
             .iter()
             .filter(|touch| {
-                touch.is_own && self.work.problems.iter().any(|problem| problem.file == touch.path)
+                let is_it = |problem: &Problem| problem.is_at_work && problem.file == touch.path;
+                touch.is_own && self.work.problems.iter().any(is_it)
             })
             .map(|touch| agents::by_id(touch.agent).map_or(touch.agent, |agent| agent.title))
             .collect();
