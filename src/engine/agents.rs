@@ -6,6 +6,7 @@
 //! says under which call it ran: so a forged record explains nothing.
 
 mod digest;
+mod given;
 mod join;
 mod tampering;
 
@@ -432,6 +433,7 @@ impl Engine {
             let call = joined.get(&errand.process).map(|(index, how)| (&work.calls[*index], *how));
             let (more, counts) = self.compare(&work, errand, call, of_errand, start);
             told.extend(more);
+            told.extend(self.beyond_given(&work, errand, call, start));
             judged.insert(errand.process, counts);
             if call.is_none() {
                 told.extend(work.unrecorded(errand));

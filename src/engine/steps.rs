@@ -33,6 +33,8 @@ pub(super) struct Steps {
     is_permitting: bool,
     /// What the file's steps ask for, where somebody reviewed the file.
     asked: Vec<Block>,
+    /// What the step of a coding agent gives it, where it runs.
+    given: Vec<(StepKey, Block)>,
     scripts: HashMap<ProcessKey, (String, String)>,
     /// The runner gives each attempt of a step command files of its own.
     attempts: HashMap<String, StepKey>,
@@ -75,6 +77,14 @@ impl Steps {
     pub(super) fn permissions(&self, job: &str) -> Option<(&str, &Permissions)> {
         let (path, workflow) = self.file.as_ref().filter(|_| self.is_permitting)?;
         Some((path, workflow.permissions(job)?))
+    }
+
+    /// What a step's settings give this agent.
+    pub(super) fn given(&self, step: &StepKey, agent: &str) -> Option<&Block> {
+        let is_it = |(known, block): &&(StepKey, Block)| {
+            known == step && matches!(block.scope, Scope::Agent(known) if known == agent)
+        };
+        self.given.iter().find(is_it).map(|(_, block)| block)
     }
 
     /// One line for each step that had containers of which nothing could be seen.
@@ -163,6 +173,9 @@ impl Engine {
                     self.intent.vouch(&key, host, &block.origin);
                 }
             }
+            let own = self.stepping.asked.iter().filter(concerns);
+            let own = own.filter(|block| matches!(block.scope, Scope::Agent(_)));
+            self.stepping.given.extend(own.map(|block| (key.clone(), block.clone())).collect::<Vec<_>>());
         }
         let steps = &mut self.start.as_mut()?.job.steps;
         if steps.len() < STEPS && !is_known {
@@ -242,6 +255,7 @@ mod tests {
     use crate::engine::{Engine, Input, Settings};
     use crate::event::{Activity, Fact, ProcessKey, Running};
     use crate::finding::Report;
+    use crate::intent::Text;
     use crate::job::{Pipeline, Provider};
     use crate::policy::Policy;
     use crate::trace;
@@ -266,7 +280,11 @@ mod tests {
                     inputs.push(Input::Fact(Fact::Running(running)));
                     continue;
                 }
-                Input::Declaration(_) => continue,
+                Input::Declaration(declaration)
+                    if matches!(declaration.text, Text::Command { .. } | Text::Script { .. }) =>
+                {
+                    continue;
+                }
                 Input::Event(event) if event.actor == key(100) => continue,
                 Input::Event(event) if event.actor == key(1) => {
                     if matches!(event.activity, Activity::Launch(_)) {
@@ -453,6 +471,37 @@ mod tests {
         assert_eq!(told(&report((workflow, "tree"), "", &carried, trace)).len(), 2);
         let muted = report((workflow, "commit"), "version: 1\nintent: [workflow]\n", &carried, trace);
         assert_eq!(told(&muted).len(), 2);
+    }
+
+    #[test]
+    fn a_command_that_the_agents_step_does_not_give_is_a_note() {
+        let workflow = "jobs:\n  review:\n    steps: []\n  build:\n    steps:\n      - uses: anthropics/claude-code-action@v1\n        with:\n          claude_args: --allowedTools 'Bash(npm test:*),Edit'\n";
+        let told_of = |workflow: &str, command: &str| {
+            let (first, quoted) = (command.split(' ').next().unwrap(), command.replace(' ', "_"));
+            let trace = format!(
+                "2 agent claude-code
+                 1 > 2 launch /n/@anthropic-ai/claude-code/bin/claude.exe claude -p x
+                 2 call c1 {command}
+                 2 > 3 launch /usr/bin/bash bash -c source s && eval '{quoted}' </dev/null && pwd -P >| /tmp/x
+                 3 > 4 launch /usr/bin/{first} {command}
+                 4 create /w/out"
+            );
+            let carried = [(2, "__anthropics_claude-code-action", "aa", "")];
+            told(&report((workflow, "commit"), "", &carried, &trace))
+        };
+        let step = "build/anthropics/claude-code-action@v1";
+        assert_eq!(
+            told_of(workflow, "make build"),
+            [format!("agent-contradicted divergence low {step} make")]
+        );
+        assert_eq!(told_of(workflow, "npm test"), [] as [&str; 0]);
+        // Any command, an unknown list, and no list at all restrict nothing.
+        for tools in ["'Bash,Edit'", "${{ inputs.tools }}"] {
+            let open = workflow.replace("'Bash(npm test:*),Edit'", tools);
+            assert_eq!(told_of(&open, "make build"), [] as [&str; 0], "{tools}");
+        }
+        let none = workflow.replace("--allowedTools", "--max-turns 3 --verbose");
+        assert_eq!(told_of(&none, "make build"), [] as [&str; 0]);
     }
 
     #[test]
