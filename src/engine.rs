@@ -699,7 +699,9 @@ impl Engine {
         let program = launch.program().path.clone();
         let ruling = self.judge_launch(event.actor, launch, reach, start);
         let effect = Effect::Launch { program: program.clone() };
-        let mut explanation = if placement.effect {
+        // Whoever asks the guard for something may be the job's own shell.
+        let is_own = is_own_program(launch, start);
+        let mut explanation = if placement.effect && !is_own {
             Explanation::Undeclared { nearest: process.command.as_deref().map(ToOwned::to_owned) }
         } else {
             Explanation::Derived("part of the step".to_owned())
@@ -752,6 +754,9 @@ impl Engine {
     /// What the policy's `run` list says: to what the step itself launches, and, for `deny`, to
     /// everything below it too.
     fn judge_launch(&mut self, actor: ProcessKey, launch: &Launch, reach: RunReach, start: &Start) -> Ruling {
+        if is_own_program(launch, start) {
+            return Ruling::Unrestricted;
+        }
         let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
         let rules = self.rules(&process.step.clone(), process.agent.clone());
         let Some(process) = self.lineage.get(actor) else { return Ruling::Unrestricted };
@@ -1156,12 +1161,9 @@ impl Engine {
             self.drawing.mark(hit.process);
             let Some(process) = self.lineage.get(hit.process) else { continue };
             // Another recorder of ours proves its hooks by acts of its own; what it starts is judged as ever.
-            let own = self.start.as_ref().and_then(|start| start.program.as_ref());
             let is_own = |process: &Process| {
-                let launched = process.launch.as_deref().map(|launch| &launch.executable);
-                own.zip(launched).is_some_and(|(own, launched)| {
-                    own.inode != 0 && (own.inode, own.changed) == (launched.inode, launched.changed)
-                })
+                let launched = process.launch.as_deref().zip(self.start.as_ref());
+                launched.is_some_and(|(launch, start)| is_own_program(launch, start))
             };
             // Its canary in memory has no path; nothing else that our program starts has this name.
             let is_canary = |process: &Process| {
@@ -1258,6 +1260,15 @@ impl Engine {
             self.groups.insert(key, Group { finding, last_sequence: sequence, sent: None });
         }
     }
+}
+
+/// Whether the recorder's own program is launched, as an object: the same file, not changed since.
+fn is_own_program(launch: &Launch, start: &Start) -> bool {
+    let launched = &launch.executable;
+    start
+        .program
+        .as_ref()
+        .is_some_and(|own| own.inode != 0 && (own.inode, own.changed) == (launched.inode, launched.changed))
 }
 
 fn newcomer(key: ProcessKey, step: StepKey, standing: Standing, time: Timestamp, sequence: u64) -> Process {

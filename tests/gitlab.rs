@@ -176,6 +176,19 @@ fn a_clean_job_passes_and_leaves_its_reports() {
     assert_eq!(report["exit"]["guard"], 0);
     assert_eq!(report["steps"][0]["key"], "clean/script");
     assert_eq!(report["steps"][0]["declared"], "echo hello > made");
+    assert_eq!(report["findings"], Value::Array(Vec::new()), "the guard's own end is no finding: {report:#}");
+}
+
+#[test]
+fn a_list_of_programs_need_not_name_the_guards_own() {
+    let test = "a_list_of_programs_need_not_name_the_guards_own";
+    let Some(project) = Project::new(test, "", JOBS) else { return };
+    let policy = "version: 1\nfail-on: low\ndefaults:\n  run: {allow: [touch]}\n";
+    fs::write(project.root.path().join("work/.github/guard.yml"), policy).expect("written");
+    let output = project.run(&["clean"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let report = project.report("clean").expect("a report");
+    assert_eq!(report["findings"], Value::Array(Vec::new()), "{report:#}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! ## What it sees
 //! An effect that the text of a tool call names, and that the policy denies or does not list; that ran
 //! although the agent's record says the call was refused; or a credential that the call itself reads
-//! and sends to a destination, without an entry of the policy for that.
+//! and sends to a destination, without an entry of the policy for that. A command that the list of the
+//! workflow's own step for the agent leaves out is a note.
 //!
 //! ## Why it matters
 //! A hidden instruction makes an agent steal in the open: its record is true, so a comparison with the
@@ -13,7 +14,8 @@
 //! Find what told the agent to: a file it read, an issue, a page. Revoke the credential.
 //!
 //! ## Known limits
-//! The agent's own permission settings are not read yet; the policy is what permits.
+//! The agent's own permission settings are not read yet; the policy is what permits. Actions give their agents
+//! some tools beside those that are written.
 
 use super::{Detection, nothing};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
