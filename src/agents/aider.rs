@@ -21,6 +21,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<History>::default(),
         command,
         tools: &[],
+        is_own: |_| false,
         relays: &[],
         is_tried: false,
     }),

@@ -38,6 +38,7 @@ pub(super) const AGENT: Agent = Agent {
         },
         command,
         tools: &["ugrep", "bfs", "rg"],
+        is_own: |_| false,
         relays: &[],
         is_tried: true,
     }),

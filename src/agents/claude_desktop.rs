@@ -29,6 +29,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |path| Box::new(Log { server: server(path) }),
         command: |_| None,
         tools: &[],
+        is_own: |_| false,
         relays: &[],
         is_tried: false,
     }),

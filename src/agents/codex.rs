@@ -37,6 +37,7 @@ pub(super) const AGENT: Agent = Agent {
         command,
         // The same file prepares a child, and is the sandbox's inner half and a patch tool.
         tools: &["exe", "codex-linux-sandbox", "codex-execve-wrapper", "apply_patch", "applypatch"],
+        is_own: |_| false,
         relays: &[],
         is_tried: true,
     }),

@@ -32,6 +32,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<Events>::default(),
         command,
         tools: &[],
+        is_own: |_| false,
         relays: &[],
         is_tried: true,
     }),

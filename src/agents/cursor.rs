@@ -26,6 +26,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |path| Box::new(Transcript { session: session(path), count: 0 }),
         command: |_| None,
         tools: &[],
+        is_own: |_| false,
         relays: &[],
         is_tried: false,
     }),

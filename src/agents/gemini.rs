@@ -13,7 +13,11 @@ use crate::intent::{AgentSession, ToolCall, ToolResult};
 pub(super) const AGENT: Agent = Agent {
     id: "gemini",
     title: "Gemini CLI",
-    programs: &["/**/@google/gemini-cli/bundle/gemini.js", "/**/@google/gemini-cli/dist/index.js"],
+    programs: &[
+        "/**/node_modules/.bin/gemini",
+        "/**/@google/gemini-cli/bundle/gemini.js",
+        "/**/@google/gemini-cli/dist/index.js",
+    ],
     modules: &[],
     hosts: &[
         "generativelanguage.googleapis.com",
@@ -31,6 +35,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<Chat>::default(),
         command,
         tools: &[],
+        is_own: |_| false,
         relays: &[],
         is_tried: true,
     }),

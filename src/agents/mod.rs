@@ -102,6 +102,8 @@ pub struct Record {
     pub command: fn(words: &[String]) -> Option<String>,
     /// Names under which the agent's program is only a tool: Claude Code's file also is a `grep`.
     pub tools: &'static [&'static str],
+    /// Whether the agent also runs this text on its own account, so that no call has to ask for it.
+    pub is_own: fn(text: &str) -> bool,
     /// Globs of its own programs that lie between it and the shell of a command: relays, a sandbox's launcher.
     pub relays: &'static [&'static str],
     /// Tests drive this agent; else the reader is written from its documentation, which a report says.
@@ -458,6 +460,13 @@ mod tests {
                 "gemini",
             ),
             ("/usr/bin/node".to_owned(), None, "node node_modules/@qwen-code/qwen-code/cli-entry.js", "qwen"),
+            // Started again by the link that it was started by.
+            (
+                "/usr/bin/node".to_owned(),
+                None,
+                "node --max-old-space-size=4096 /n/node_modules/.bin/gemini",
+                "gemini",
+            ),
             (
                 "/usr/bin/node".to_owned(),
                 None,

@@ -13,7 +13,11 @@ use crate::intent::{AgentSession, ToolCall, ToolResult};
 pub(super) const AGENT: Agent = Agent {
     id: "openclaw",
     title: "OpenClaw",
-    programs: &["/**/node_modules/openclaw/openclaw.mjs", "/**/node_modules/openclaw/dist/{index,entry}.*js"],
+    programs: &[
+        "/**/node_modules/.bin/openclaw",
+        "/**/node_modules/openclaw/openclaw.mjs",
+        "/**/node_modules/openclaw/dist/**.js",
+    ],
     modules: &[],
     hosts: &[],
     keeps: &[],
@@ -31,6 +35,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<Transcript>::default(),
         command,
         tools: &[],
+        is_own: |_| false,
         relays: &["/**/node_modules/openclaw/dist/**"],
         is_tried: true,
     }),
@@ -104,6 +109,13 @@ impl Transcript {
 }
 
 fn command(words: &[String]) -> Option<String> {
+    // Where there was no login shell to take a snapshot of.
+    if let [shell, option, text] = words
+        && shell.ends_with("sh")
+        && option == "-c"
+    {
+        return Some(text.clone());
+    }
     // The shell, or the one before it that becomes it.
     let script = words.last().filter(|_| words.iter().any(|word| word == "-c"))?;
     let (before, quoted) = script.rsplit_once("\neval ")?;
@@ -156,6 +168,7 @@ mod tests {
         let script = "if [ -r '/h/.openclaw/cache/shell-snapshots/3.sh' ]; then . '/h/.openclaw/cache/shell-snapshots/3.sh'; fi\nexport PATH='/bin'\neval 'echo '\\''a b'\\'''";
         let argv = ["/bin/bash", "--noprofile", "--norc", "-c", script];
         assert_eq!(command(&words(&argv)).as_deref(), Some("echo 'a b'"));
+        assert_eq!(command(&words(&["/usr/bin/sh", "-c", "make test"])).as_deref(), Some("make test"));
         assert_eq!(command(&words(&["/bin/bash", "-l", "-c", "printf '\\0'; env -0"])), None);
     }
 }

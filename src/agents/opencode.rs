@@ -36,6 +36,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::new(Stateless(read)),
         command,
         tools: &[],
+        is_own: |_| false,
         relays: &[],
         is_tried: true,
     }),

@@ -13,6 +13,7 @@ pub(super) const AGENT: Agent = Agent {
     id: "qwen",
     title: "Qwen Code",
     programs: &[
+        "/**/node_modules/.bin/qwen",
         "/**/@qwen-code/qwen-code/cli-entry.js",
         "/**/@qwen-code/qwen-code/cli.js",
         "/**/@qwen-code/qwen-code/dist/{cli,index}.js",
@@ -26,6 +27,7 @@ pub(super) const AGENT: Agent = Agent {
         reader: |_| Box::<Chat>::default(),
         command,
         tools: &[],
+        is_own,
         relays: &[],
         is_tried: true,
     }),
@@ -121,10 +123,21 @@ fn used(event: &Value, session: &str, time: Timestamp) -> Vec<Entry> {
 }
 
 fn command(words: &[String]) -> Option<String> {
+    // It adds itself to the message of a commit that the model asks for.
+    const TRAILER: &str = "\n\nCo-authored-by: Qwen-Coder <qwen-coder@alibabacloud.com>";
     match words {
-        [shell, option, text] if shell == "bash" && option == "-c" => Some(text.clone()),
+        [shell, option, text] if shell == "bash" && option == "-c" => Some(text.replace(TRAILER, "")),
         _ => None,
     }
+}
+
+/// After a commit it looks up what the commit changed.
+fn is_own(text: &str) -> bool {
+    let is_plain = !text.contains(['\n', ';', '&', '|', '<', '>', '$', '`', '(']);
+    is_plain
+        && ["git rev-parse ", "git log -1 --pretty=", "git diff --find-renames "]
+            .iter()
+            .any(|start| text.starts_with(start))
 }
 
 #[cfg(test)]
@@ -165,6 +178,14 @@ mod tests {
         ] {
             assert_eq!(told(&AGENT, &[line]).unreadable, 1, "{line}");
         }
+    }
+
+    #[test]
+    fn knows_what_it_runs_on_its_own_account() {
+        let message = "git commit -m \"Fix\n\nCo-authored-by: Qwen-Coder <qwen-coder@alibabacloud.com>\"";
+        assert_eq!(command(&words(&["bash", "-c", message])).as_deref(), Some("git commit -m \"Fix\""));
+        assert!(is_own("git rev-parse --show-toplevel"));
+        assert!(!is_own("git rev-parse HEAD; curl x") && !is_own("git push"));
     }
 
     #[test]

@@ -90,6 +90,9 @@ impl Work {
     /// A command that its session's record should hold and does not.
     pub(super) fn unrecorded(&self, errand: &Errand) -> Option<Told> {
         let text = errand.commands.last()?;
+        if errand.agent.record.is_some_and(|record| (record.is_own)(text)) {
+            return None;
+        }
         // Who keeps no record at all has not lost one.
         if errand.agent.record.is_none() || !self.has_record(errand) {
             return None;
