@@ -171,7 +171,7 @@ fn private(path: &Path) -> io::Result<File> {
 
 fn compress(plain: &mut File, packed: &mut File) -> io::Result<()> {
     /// Beyond this more time buys little: half of a line is digests and moments.
-    const LEVEL: i32 = 6;
+    const LEVEL: i32 = 9;
     let mut encoder = zstd::stream::write::Encoder::new(BufWriter::new(packed), LEVEL)?;
     encoder.include_checksum(true)?;
     io::copy(plain, &mut encoder)?;

@@ -121,9 +121,25 @@ pub fn found(program: &OsStr) -> Option<PathBuf> {
         .find(|file| is_executable(file))
 }
 
-/// Whether there is a program to start by this name.
+/// Whether there is a program to start by this name: a text, or one that is for this machine.
 pub fn can_start(program: &OsStr) -> bool {
-    found(program).is_some_and(|file| is_executable(&file))
+    found(program).is_some_and(|file| {
+        let mut begins = Vec::new();
+        let _ = fs::File::open(&file).and_then(|file| file.take(2).read_to_end(&mut begins));
+        is_executable(&file) && (begins == b"#!" || is_for_here(&file) || is_plain_text(&file))
+    })
+}
+
+/// Whether a file is of the same class and for the same processor as this very program (ELF).
+fn is_for_here(file: &Path) -> bool {
+    const HEAD: u64 = 20;
+    let head = |path: &Path| {
+        let mut head = Vec::new();
+        fs::File::open(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+        let is_whole = head.len() as u64 == HEAD && head.starts_with(b"\x7fELF");
+        is_whole.then(|| (head[4], head[5], head[18], head[19]))
+    };
+    head(file).is_some_and(|theirs| head(Path::new("/proc/self/exe")) == Some(theirs))
 }
 
 fn is_executable(file: &Path) -> bool {
