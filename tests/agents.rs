@@ -545,7 +545,7 @@ fn long() -> Value {
         run("sed -i 's/adds/adds up/' NOTES.md && diff <(echo a) <(echo a) && echo same"),
         run("timeout 5 bash -c 'exit 3' || echo \"status $?\""),
         run("env | cut -d= -f1 | sort | head -n 5; id -u; uname -s"),
-        run("tar -czf /tmp/out.tgz src && tar -tzf /tmp/out.tgz | head -n 3; rm -f /tmp/out.tgz server.pid"),
+        run("tar -czf /tmp/out.tgz src && tar -tzf /tmp/out.tgz | head -n 3; rm /tmp/out.tgz server.pid"),
         run("ps aux | head -n 3; df -h . | tail -n 1"),
         together(&["make test", "make test", "make build"]),
         run("false"),
