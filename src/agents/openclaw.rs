@@ -37,7 +37,7 @@ pub(super) const AGENT: Agent = Agent {
         tools: &[],
         is_own: |_| false,
         relays: &["/**/node_modules/openclaw/dist/**"],
-        is_tried: true,
+        is_tried: false,
     }),
 };
 
