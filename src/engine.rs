@@ -400,10 +400,8 @@ impl Engine {
                 let above = running.parent.and_then(|parent| self.lineage.get(parent));
                 let agent = self.agents.remove(&running.process);
                 process.is_agent = agent.is_some();
-                process.errand = above.and_then(|above| match above.is_agent {
-                    true => Some(running.process),
-                    false => above.errand,
-                });
+                process.errand =
+                    above.and_then(|above| if above.is_agent { Some(running.process) } else { above.errand });
                 process.agent = agent.or_else(|| above.and_then(|above| above.agent.clone()));
                 self.lineage.insert(process);
                 // The guard was started in the midst of this step.
@@ -430,11 +428,10 @@ impl Engine {
                 self.agents.insert(*process, agent.as_str().into());
             }
             Fact::Script { process, path, text } => self.stepping.script(*process, path, text),
-            // Taken in before all else, see `prepare`.
-            Fact::Workflow { .. } => {}
             // They are told, and never judged: nothing of this job made them.
             Fact::Socket(socket) if self.sockets.len() < Self::SOCKETS => self.sockets.push(socket.clone()),
-            Fact::Socket(_) => {}
+            // The workflow is taken in before all else, see `prepare`.
+            Fact::Workflow { .. } | Fact::Socket(_) => {}
             Fact::AgentRecord { agent, file, problem, time } => {
                 self.work.problem(sequence, *time, agent, file, problem);
             }
@@ -672,9 +669,10 @@ impl Engine {
                 process.is_agent = !is_tool;
             } else if std::mem::take(&mut process.is_agent) {
                 // A copy of the agent that becomes what it was forked for; the agent itself may change its image.
-                match is_below_agent {
-                    true => process.errand = Some(event.actor),
-                    false => process.is_agent = true,
+                if is_below_agent {
+                    process.errand = Some(event.actor);
+                } else {
+                    process.is_agent = true;
                 }
             }
             process.name = name.into();
@@ -1082,6 +1080,7 @@ impl Engine {
     }
 
     /// Puts one act before the policy's ruling and every rule; true when one of them has found something.
+    #[expect(clippy::too_many_arguments, reason = "each is one side of the comparison")]
     fn act(
         &mut self,
         sequence: u64,

@@ -377,31 +377,28 @@ impl Followed {
 
     /// Reads all of a record that is written anew, or a database; gives what was not told, and whether it is too large.
     fn whole(&mut self, path: &Path) -> (Vec<Entry>, bool) {
-        let entries = match self.form {
-            Form::Database(queries) => {
-                self.cursors.resize(queries.len(), -1);
-                let pieces = match database::rows(path, queries, &mut self.cursors, LARGEST) {
-                    Ok(pieces) => pieces,
-                    Err(database::Failure::TooLarge) => return (Vec::new(), true),
-                    // It may have been written to while it was copied; the next turn tries again.
-                    Err(database::Failure::Unreadable) => {
-                        self.stamp = None;
-                        return (Vec::new(), false);
-                    }
-                };
-                pieces.iter().flat_map(|piece| self.reader.read(piece)).collect()
+        let entries = if let Form::Database(queries) = self.form {
+            self.cursors.resize(queries.len(), -1);
+            let pieces = match database::rows(path, queries, &mut self.cursors, LARGEST) {
+                Ok(pieces) => pieces,
+                Err(database::Failure::TooLarge) => return (Vec::new(), true),
+                // It may have been written to while it was copied; the next turn tries again.
+                Err(database::Failure::Unreadable) => {
+                    self.stamp = None;
+                    return (Vec::new(), false);
+                }
+            };
+            pieces.iter().flat_map(|piece| self.reader.read(piece)).collect()
+        } else {
+            let Ok(bytes) = portion(path, 0, LARGEST + 1) else { return (Vec::new(), false) };
+            if bytes.len() as u64 > LARGEST {
+                return (Vec::new(), true);
             }
-            _ => {
-                let Ok(bytes) = portion(path, 0, LARGEST + 1) else { return (Vec::new(), false) };
-                if bytes.len() as u64 > LARGEST {
-                    return (Vec::new(), true);
-                }
-                let Some(record) = self.agent.record else { return (Vec::new(), false) };
-                self.reader = (record.reader)(&path.to_string_lossy());
-                match String::from_utf8(bytes) {
-                    Ok(text) => self.reader.read(&text),
-                    Err(_) => vec![Entry::Unreadable],
-                }
+            let Some(record) = self.agent.record else { return (Vec::new(), false) };
+            self.reader = (record.reader)(&path.to_string_lossy());
+            match String::from_utf8(bytes) {
+                Ok(text) => self.reader.read(&text),
+                Err(_) => vec![Entry::Unreadable],
             }
         };
         let is_news = |entry: &Entry| {

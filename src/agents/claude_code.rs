@@ -5,6 +5,8 @@
 //! `bash -c "source <snapshot> … && eval '<command>' < /dev/null && pwd -P >| <file>"`. The vendor's action leaves
 //! the same messages in one file, when the agent has ended.
 
+use std::path::Path;
+
 use serde_json::Value;
 
 use super::{Agent, Entry, Form, Marks, Place, Reader, Record, Stateless, moment, plain_words, text};
@@ -30,7 +32,7 @@ pub(super) const AGENT: Agent = Agent {
             Place { files: "~/actions-runner/_work/_temp/claude-execution-output.json", form: Form::Whole },
         ],
         reader: |path| {
-            if path.ends_with(".json") {
+            if Path::new(path).extension().is_some_and(|end| end == "json") {
                 Box::new(Stateless(execution))
             } else {
                 Box::<Transcript>::default()

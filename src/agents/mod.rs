@@ -120,6 +120,9 @@ pub struct Place {
 
 impl Place {
     /// Whether it lies in a home, and the glob below that.
+    ///
+    /// # Panics
+    /// When the glob begins with neither `~/` nor `./`.
     pub fn below(&self) -> (bool, &'static str) {
         match self.files.split_once('/') {
             Some(("~", rest)) => (true, rest),
@@ -136,7 +139,7 @@ pub enum Form {
     Lines,
     /// It is written anew as a whole; a piece is the whole file. Entries that were told before are not told again.
     Whole,
-    /// An SQLite database, whose write-ahead log may hold most of it. It is read from a copy, never in place.
+    /// An `SQLite` database, whose write-ahead log may hold most of it. It is read from a copy, never in place.
     /// Each query has one parameter, the largest value that its first column had so far (at first -1). That
     /// column is an integer; the second is text, or a blob of text: a piece.
     Database(&'static [&'static str]),
@@ -377,7 +380,8 @@ mod tests {
         for entry in pieces.iter().flat_map(|piece| reader.read(piece)) {
             match entry {
                 Entry::Call(call) => {
-                    let commands: String = call.commands.iter().map(|text| format!(" `{text}`")).collect();
+                    let commands =
+                        call.commands.iter().fold(String::new(), |all, text| all + " `" + text + "`");
                     let within = call.within.map(|call| format!(" in {call}")).unwrap_or_default();
                     let names = call.names.join(" ");
                     told.calls.push(format!(

@@ -67,7 +67,9 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             "the project's own code started the coding agent {agent} with its questions switched off"
         );
         let mut hits = attack(act, &DETECTION, (Severity::High, Confidence::Low), title, program);
-        hits.iter_mut().for_each(|hit| hit.kind = Kind::Divergence);
+        for hit in &mut hits {
+            hit.kind = Kind::Divergence;
+        }
         return hits;
     };
     let title = format!("{by} started the coding agent {agent} with its questions switched off");

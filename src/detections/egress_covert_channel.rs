@@ -61,11 +61,10 @@ const PUBLIC: &[&str] = &[
 fn split(name: &str) -> Option<(String, &str)> {
     let name = name.trim_end_matches('.');
     let mut dots: Vec<usize> = name.match_indices('.').map(|(at, _)| at).collect();
-    if name.len() > 5 && (name.ends_with(".arpa") || name.ends_with(".local") || name.ends_with(".internal"))
-    {
+    let last = dots.pop()?;
+    if matches!(&name[last + 1..], "arpa" | "local" | "internal") {
         return None;
     }
-    let last = dots.pop()?;
     let second = dots.pop()?;
     let is_short = last - second <= 4 && name.len() - last <= 3;
     let cut = if is_short { dots.pop()? } else { second };

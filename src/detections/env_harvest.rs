@@ -58,24 +58,20 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             format!("{who} read the environments of {} processes that it did not start", others.len() + 1);
         return attack(act, &DETECTION, (Severity::High, Confidence::High), title, "/proc/*/environ");
     }
-    match act.lineage.numbered(pid) {
-        Some(victim) => {
-            let confidence = if is_foreign { Confidence::High } else { Confidence::Medium };
-            // A test may look at the server beside it; what is above the reader is not its to read.
-            let is_above = act.lineage.is_at_or_below(own, victim.key);
-            let weight = if is_foreign || is_above || victim.strand != act.process.strand {
-                (Severity::High, confidence)
-            } else {
-                (Severity::Low, Confidence::Low)
-            };
-            let title = format!("{who} read the environment of {}, which it did not start", victim.name);
-            attack(act, &DETECTION, weight, title, &file.path)
-        }
-        None => {
-            let title = format!("{who} read the environment of process {pid}, which is not part of this job");
-            attack(act, &DETECTION, (Severity::High, Confidence::High), title, &file.path)
-        }
-    }
+    let Some(victim) = act.lineage.numbered(pid) else {
+        let title = format!("{who} read the environment of process {pid}, which is not part of this job");
+        return attack(act, &DETECTION, (Severity::High, Confidence::High), title, &file.path);
+    };
+    let confidence = if is_foreign { Confidence::High } else { Confidence::Medium };
+    // A test may look at the server beside it; what is above the reader is not its to read.
+    let is_above = act.lineage.is_at_or_below(own, victim.key);
+    let weight = if is_foreign || is_above || victim.strand != act.process.strand {
+        (Severity::High, confidence)
+    } else {
+        (Severity::Low, Confidence::Low)
+    };
+    let title = format!("{who} read the environment of {}, which it did not start", victim.name);
+    attack(act, &DETECTION, weight, title, &file.path)
 }
 
 #[cfg(test)]

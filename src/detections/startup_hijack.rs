@@ -52,11 +52,10 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             }
             (store.title.as_str(), Confidence::High)
         }
-        Some(_) => return Vec::new(),
         None if catalogue::is_object("step-files", path) => ("what later steps start with", Confidence::High),
         None if is_python_start(path) => ("what every Python program starts with", Confidence::High),
         None if in_home() => ("the settings of a client", Confidence::Medium),
-        None => return Vec::new(),
+        Some(_) | None => return Vec::new(),
     };
     let title = format!("{} changed {what}", named(act.lineage, act.process.key));
     attack(act, &DETECTION, (Severity::High, confidence), title, path)
@@ -70,7 +69,7 @@ fn is_python_start(path: &str) -> bool {
         ["/tmp/pip-", "/tmp/build-env", "/build/", "/.tox/", "/.nox/"].iter().any(|part| path.contains(part));
     let is_hook = matches!(name, "sitecustomize.py" | "usercustomize.py")
         // These are how setuptools itself puts a project in place for development.
-        || (name.ends_with(".pth") && name != "easy-install.pth" && !name.starts_with("__editable__"));
+        || (name.strip_suffix(".pth").is_some() && name != "easy-install.pth" && !name.starts_with("__editable__"));
     is_hook && is_installed && !is_build
 }
 

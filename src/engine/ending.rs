@@ -12,6 +12,7 @@ use crate::finding::{
 };
 use crate::intent::basename;
 use crate::job::{Job, Location, StepKey};
+use crate::lineage::Process;
 use crate::policy::{self, Exception, Policy, Role};
 
 /// More objects than this of one rule, step and program become one finding.
@@ -203,10 +204,9 @@ impl Engine {
             .flat_map(|asked| self.lineage.ancestors(*asked))
             .map(|process| process.key)
             .collect();
+        let is_callers = |process: &Process| above.contains(&process.key) && !process.step.is_real();
         survivors.retain(|process| {
-            !self.running.contains(&process.key)
-                && Some(process.key.pid) != client
-                && !(above.contains(&process.key) && !process.step.is_real())
+            !self.running.contains(&process.key) && Some(process.key.pid) != client && !is_callers(process)
         });
         if !survivors.is_empty() && end.is_some_and(|end| end.watching) {
             gaps.push(format!(

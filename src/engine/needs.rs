@@ -205,8 +205,9 @@ mod tests {
     fn a_loop_over_destinations_is_judged_to_its_end_and_listed_to_a_limit() {
         let most = crate::engine::Engine::DESTINATIONS;
         let step = "for port in $(seq 60000); do curl http://203.0.113.7:$port/; done\n";
-        let connects: String =
-            (0..most + 10).map(|port| format!("2 connect 203.0.113.7:{}\n", 1024 + port)).collect();
+        let connects: Vec<String> =
+            (0..most + 10).map(|port| format!("2 connect 203.0.113.7:{}", 1024 + port)).collect();
+        let connects = connects.join("\n");
         let trace = format!("1 > 2 launch /usr/bin/python3 python3 x.py\n{connects}");
         let report = crate::trace::report(step, "", &trace);
         let listed: usize = report.steps.iter().map(|step| step.destinations.len()).sum();

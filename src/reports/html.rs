@@ -160,18 +160,6 @@ impl<'a> Page<'a> {
         let shown = |lines: &[String]| -> Vec<String> {
             lines.iter().take(MOST_LINES).map(|line| text::short(line, 500)).collect()
         };
-        let mut facts: Vec<String> =
-            words::command_end(report).into_iter().map(|end| capital(&end) + ".").collect();
-        if report.exit.guard != 0 {
-            facts.push(format!("The guard exits with {}.", report.exit.guard));
-        }
-        facts.push(match &report.policy {
-            Some(policy) => format!("Policy: {}.", text::short(policy, 200)),
-            None => "No policy file.".to_owned(),
-        });
-        if !coverage.agents.is_empty() {
-            facts.push(format!("Coding agents: {}.", text::short(&coverage.agents.join(", "), 200)));
-        }
         Self {
             style: STYLE,
             style_hash: hash(STYLE),
@@ -182,7 +170,7 @@ impl<'a> Page<'a> {
             job: text::short(&report.job.name, 120),
             watched: words::watched(report),
             duration: text::duration(report.started, report.ended),
-            facts,
+            facts: facts(report),
             blind: words::blind_spots(report),
             nothing: if words::is_trusted(report) { "Nothing found." } else { "Could not look." },
             findings: report
@@ -256,6 +244,23 @@ impl<'a> Page<'a> {
             ended: report.ended.rfc3339(),
         }
     }
+}
+
+/// What a reader asks next after the verdict: how the command ended, the policy, the agents.
+fn facts(report: &Report) -> Vec<String> {
+    let mut facts: Vec<String> =
+        words::command_end(report).into_iter().map(|end| capital(&end) + ".").collect();
+    if report.exit.guard != 0 {
+        facts.push(format!("The guard exits with {}.", report.exit.guard));
+    }
+    facts.push(match &report.policy {
+        Some(policy) => format!("Policy: {}.", text::short(policy, 200)),
+        None => "No policy file.".to_owned(),
+    });
+    if !report.coverage.agents.is_empty() {
+        facts.push(format!("Coding agents: {}.", text::short(&report.coverage.agents.join(", "), 200)));
+    }
+    facts
 }
 
 impl<'a> FindingView<'a> {

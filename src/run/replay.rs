@@ -316,16 +316,16 @@ fn differences(one: &Path, other: &Path, judging: &Judging) -> Result<u8, Error>
         let added: Vec<&String> = new.difference(&old).collect();
         let gone: Vec<&String> = old.difference(&new).collect();
         news += added.len();
-        let _ = write!(
+        let _ = writeln!(
             text,
-            "{plane}: {} new, {} gone, {} in both\n",
+            "{plane}: {} new, {} gone, {} in both",
             added.len(),
             gone.len(),
             new.intersection(&old).count()
         );
         for (mark, items) in [('+', added), ('-', gone)] {
             for item in items {
-                let _ = write!(text, "  {mark} {}\n", safe(item));
+                let _ = writeln!(text, "  {mark} {}", safe(item));
             }
         }
     }

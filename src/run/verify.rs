@@ -106,9 +106,9 @@ impl Check<'_> {
                 records.saturating_sub(1)
             ));
         }
-        let _ = write!(
+        let _ = writeln!(
             self.said,
-            "chain      {}, first {}, last line {}\n",
+            "chain      {}, first {}, last line {}",
             counted(usize::try_from(records).unwrap_or(usize::MAX), "record"),
             chain.ends.genesis,
             chain.ends.head
@@ -117,9 +117,9 @@ impl Check<'_> {
             (None, _) => self.wrong("the recording names no key: nothing in it is signed"),
             (Some(_), None) => self.wrong("no record is signed"),
             (Some(key), Some(_)) => {
-                let _ = write!(
+                let _ = writeln!(
                     self.said,
-                    "heads      {} signed, longest silence {:.1} s, key {key}\n",
+                    "heads      {} signed, longest silence {:.1} s, key {key}",
                     chain.signed,
                     seconds(moments.longest)
                 );
@@ -175,7 +175,7 @@ impl Check<'_> {
                 let origin = load_policy(&self.directory.join("policy.lock.yml"))
                     .ok()
                     .and_then(|policy: Policy| policy.origin().map(str::to_owned));
-                let _ = write!(self.said, "policy     {}\n", origin.as_deref().unwrap_or("none was applied"));
+                let _ = writeln!(self.said, "policy     {}", origin.as_deref().unwrap_or("none was applied"));
             }
         }
     }
@@ -213,9 +213,9 @@ impl Check<'_> {
         if counts.0 == 0 {
             self.wrong("the statement names no report");
         }
-        let _ = write!(
+        let _ = writeln!(
             self.said,
-            "statement  {} as signed, {} named\n",
+            "statement  {} as signed, {} named",
             counted(counts.0, "file"),
             counted(counts.1, "artifact")
         );
@@ -229,7 +229,7 @@ impl Check<'_> {
         if seen.peek().is_none() || seen.any(|seen| *seen != wanted) {
             self.wrong(format!("{what} is not the one of `--{name}`: these are records of another run"));
         } else {
-            let _ = write!(self.said, "{name:<10} as printed at the start\n");
+            let _ = writeln!(self.said, "{name:<10} as printed at the start");
         }
     }
 }

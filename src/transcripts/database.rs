@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::{log_of, open, stamp};
 
-/// Steps of SQLite's machine for all queries; a made-up view could run for ever.
+/// Steps of `SQLite`'s machine for all queries; a made-up view could run for ever.
 const STEPS: u64 = 200_000_000;
 const BETWEEN: i32 = 100_000;
 
@@ -61,7 +61,7 @@ pub(super) fn rows(
     let mut connection = Connection::open_with_flags(&copy, flags)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    let mut left = STEPS / BETWEEN.unsigned_abs() as u64;
+    let mut left = STEPS / u64::from(BETWEEN.unsigned_abs());
     connection.progress_handler(
         BETWEEN,
         Some(move || {
@@ -77,10 +77,7 @@ pub(super) fn rows(
         let mut rows = statement.query([*cursor])?;
         while let Some(row) = rows.next()? {
             *cursor = (*cursor).max(row.get(0).unwrap_or(*cursor));
-            let bytes = match row.get_ref(1)? {
-                ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
-                _ => continue,
-            };
+            let (ValueRef::Text(bytes) | ValueRef::Blob(bytes)) = row.get_ref(1)? else { continue };
             // What is no text is for the reader to call unreadable.
             pieces.push(String::from_utf8_lossy(bytes).into_owned());
         }
