@@ -32,6 +32,10 @@ struct Entry {
     not_services: Vec<String>,
     #[serde(default)]
     prints: bool,
+    #[serde(default)]
+    prints_with: Vec<String>,
+    #[serde(default)]
+    named: bool,
 }
 
 /// A kind of object: `aws` credentials, `ssh-access` …
@@ -42,6 +46,10 @@ pub struct Store {
     pub title: String,
     /// The owner's own command line can print what is in it: `gh auth token`.
     pub prints: bool,
+    /// It prints it when it is told so with an argument that begins like this.
+    prints_with: Vec<String>,
+    /// Its services have names: a bare public address is none of them.
+    pub is_named: bool,
     paths: Vec<String>,
     except: Vec<String>,
     owners: GlobSet,
@@ -54,6 +62,12 @@ impl Store {
     /// Whether a program opens the store on every request, whomever it talks to: wget and ~/.netrc.
     pub fn is_opened_casually_by(&self, name: &str) -> bool {
         self.casual.is_match(name)
+    }
+
+    /// Whether these arguments make the store's own program print what is in it.
+    pub fn is_printed_by(&self, arguments: &[String]) -> bool {
+        let is_told = |argument: &String| self.prints_with.iter().any(|start| argument.starts_with(start));
+        arguments.iter().any(is_told)
     }
 
     /// Whether a host, by a name that the host's name servers gave, is the service the store is for.
@@ -74,6 +88,8 @@ static USERS_OWN: LazyLock<Store> = LazyLock::new(|| Store {
     id: "secrets".to_owned(),
     title: "a secret named by the policy".to_owned(),
     prints: false,
+    prints_with: Vec::new(),
+    is_named: false,
     paths: Vec::new(),
     except: Vec::new(),
     owners: GlobSet::empty(),
@@ -91,6 +107,8 @@ fn read(text: &str) -> Vec<Store> {
             id: entry.id,
             title: entry.title,
             prints: entry.prints,
+            prints_with: entry.prints_with,
+            is_named: entry.named,
             paths: entry.paths,
             except: entry.except,
             owners: crate::commands::globs(&entry.owners),

@@ -4,10 +4,11 @@
 //! declared command, else *undeclared*. Knowledge about tools is data in `commands/`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use globset::GlobSet;
 
-use crate::catalogue::Store;
+use crate::catalogue::{self, Store};
 use crate::commands::{self, Network, Runs, Tool};
 use crate::event::{Activity, Launch, Timestamp, Transport};
 use crate::intent::workflow::Permissions;
@@ -102,6 +103,8 @@ pub struct Context<'a> {
     pub chosen: &'a BTreeSet<(&'static str, String)>,
     /// The host's own name servers.
     pub resolvers: &'a [std::net::IpAddr],
+    /// Whether the sensor sees what name servers answer.
+    pub sees_names: bool,
     /// What the workflow leaves to the job's token, with the file that says so.
     pub permissions: Option<(&'a str, &'a Permissions)>,
 }
@@ -488,11 +491,13 @@ pub fn explain(
                     return Explanation::Derived(format!("a host that {} is set up to use", tool.id));
                 }
             }
-            if chooses(process, lineage).is_some() {
+            let is_stray = is_stray(process, names, address.ip(), context);
+            if chooses(process, lineage).is_some() && !(is_stray && took_its_own(process, lineage)) {
                 return Explanation::Derived(format!("chosen by {} itself", process.name));
             }
             match (&process.standing, tool.map(|tool| tool.network)) {
-                (Standing::Command, Some(Network::Arguments)) => {
+                // Once it took what nothing declared, only what the text names counts.
+                (Standing::Command, Some(Network::Arguments)) if !is_strict => {
                     Explanation::Derived(format!("{} follows its arguments", process.name))
                 }
                 (Standing::Helper, Some(Network::Arguments)) => {
@@ -526,6 +531,35 @@ pub fn chooses(process: &Process, lineage: &Lineage) -> Option<&'static Tool> {
     let is_foreign = |read: &Touch| !read.by_owner && (is_called || read.process == process.key);
     let is_tainted = lineage.strand(process.key).reads.iter().any(is_foreign);
     (is_itself && tool.network == Network::Client && !is_tainted).then_some(tool)
+}
+
+/// Whether a public address is one that no name server and no file of the host gave the process a name for.
+pub fn is_stray(process: &Process, names: &[String], address: IpAddr, context: &Context<'_>) -> bool {
+    names.is_empty() && context.sees_names && !process.asks_a_daemon && is_public(address)
+}
+
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            let is_carriers = first == 100 && (64..128).contains(&second);
+            !(address.is_private() || address.is_link_local() || address.is_multicast() || is_carriers)
+                && !address.is_loopback()
+                && !address.is_broadcast()
+                && !address.is_unspecified()
+        }
+        IpAddr::V6(address) => {
+            !(address.is_loopback() || address.is_unspecified() || address.is_multicast())
+                && !address.is_unique_local()
+                && !address.is_unicast_link_local()
+        }
+    }
+}
+
+/// Whether the process took its own credential, and one that is for services with names.
+fn took_its_own(process: &Process, lineage: &Lineage) -> bool {
+    let is_named = |read: &Touch| catalogue::credential(read.store).is_some_and(|store| store.is_named);
+    (lineage.strand(process.key).reads.iter()).any(|read| read.process == process.key && is_named(read))
 }
 
 /// What each tool writes, with these homes in place of `~`.

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use globset::GlobSet;
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{self, Catalogue, Store};
 use crate::commands::{self, Tool};
 use crate::detections::{self, Hit};
 use crate::divergence::{self, Act, Context, Effect, Explanation};
@@ -379,6 +379,7 @@ impl Engine {
                 self.homes.insert(*uid, path.clone());
             }
             Fact::Resolver { address } => self.resolvers.push(*address),
+            Fact::HostName { name, address } => self.names.learn(name, &[*address]),
             Fact::Registry { group, hosts, .. } => {
                 self.registries.entry(group.clone()).or_default().extend(hosts.iter().cloned());
             }
@@ -525,6 +526,11 @@ impl Engine {
             }
             Activity::UnixConnect { file } => {
                 self.asked_engine(event.actor, &file.path);
+                if catalogue::is_object("name-daemons", &file.path)
+                    && let Some(process) = self.lineage.get_mut(event.actor)
+                {
+                    process.asks_a_daemon = true;
+                }
                 self.watch(sequence, event, &start);
             }
             Activity::Mount { .. }
@@ -559,6 +565,7 @@ impl Engine {
             by_owner: false,
             is_printable: false,
             is_casual: false,
+            is_copy: false,
         };
         if let Some((kind, object)) = kept {
             self.lineage.note(event.actor, touch(object, kind, ""));
@@ -821,6 +828,7 @@ impl Engine {
         let store = self.catalogue.as_ref().and_then(|catalogue| catalogue.credential(&path));
         if store.is_none() {
             self.read_copy(sequence, event, &path, start);
+            self.lineage.waits_for(event.actor, &path);
         }
         let Some(process) = self.lineage.get(event.actor) else { return };
         let context = self.context(start);
@@ -845,11 +853,22 @@ impl Engine {
                 store: &store.id,
                 title: &store.title,
                 by_owner,
-                is_printable: store.prints,
+                is_printable: self.is_printable(event.actor, store),
                 is_casual,
+                is_copy: false,
             };
             self.lineage.read(event.actor, touch);
         }
+    }
+
+    /// Whether the store's own program was told to print what is in it, or could have been.
+    fn is_printable(&self, reader: ProcessKey, store: &Store) -> bool {
+        let own = self.lineage.get(reader).into_iter();
+        store.prints
+            || own
+                .chain(self.lineage.ancestors(reader).take(4))
+                .filter_map(|process| process.launch.as_deref())
+                .any(|launch| store.is_printed_by(&launch.arguments))
     }
 
     /// Opening what was written after a credential was taken counts as taking it again.
@@ -966,7 +985,24 @@ impl Engine {
         } else {
             tally.unlisted += 1;
         }
-        if explanation.reason().is_some() {
+        let is_explained = explanation.reason().is_some();
+        let is_stray = (self.lineage.get(event.actor))
+            .is_some_and(|process| divergence::is_stray(process, &names, to.ip(), &self.context(start)));
+        let touch = |store, object| Touch {
+            sequence,
+            time: event.time,
+            process: event.actor,
+            object,
+            store,
+            title: "",
+            by_owner: false,
+            is_printable: false,
+            is_casual: false,
+            is_copy: false,
+        };
+        if is_explained && is_stray && matches!(explanation, Explanation::Derived(_)) {
+            self.lineage.note(event.actor, touch("astray", object));
+        } else if is_explained {
             // What the step itself called vouches for later processes of the tool; a recipe's call doesn't.
             let helped = self.lineage.helped(event.actor);
             let is_named = helped.is_some_and(|helped| helped.standing == Standing::Command);
@@ -975,18 +1011,7 @@ impl Engine {
                 self.chosen.insert((tool.id, host.to_owned()));
             }
         } else {
-            let touch = Touch {
-                sequence,
-                time: event.time,
-                process: event.actor,
-                object,
-                store: "",
-                title: "",
-                by_owner: false,
-                is_printable: false,
-                is_casual: false,
-            };
-            self.lineage.contact(event.actor, touch);
+            self.lineage.contact(event.actor, touch("", object));
         }
     }
 
@@ -1039,6 +1064,7 @@ impl Engine {
             registries: &self.registries,
             chosen: &self.chosen,
             resolvers: &self.resolvers,
+            sees_names: start.sight.egress == Reach::Full,
             permissions: self.stepping.permissions(&start.job.name),
         }
     }
@@ -1288,6 +1314,7 @@ fn newcomer(key: ProcessKey, step: StepKey, standing: Standing, time: Timestamp,
         started: time,
         evidence: sequence,
         launched: false,
+        asks_a_daemon: false,
         has_contacted: false,
         judged: false,
         is_needed: false,

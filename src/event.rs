@@ -495,6 +495,8 @@ pub enum Fact {
     Home { uid: u32, path: String },
     /// A name server this host is configured to ask.
     Resolver { address: IpAddr },
+    /// A name that the host itself has for an address, beside what its name servers say.
+    HostName { name: String, address: IpAddr },
     /// Hosts a package client is configured to use, and the file that says so.
     Registry { group: String, hosts: Vec<String>, source: String },
     /// A process of the job that was there before the guard.

@@ -3,7 +3,7 @@
 //! Ownership comes from fork events in kernel order and is never asked of the host later,
 //! so a double fork, `setsid` or a new parent changes nothing.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -62,6 +62,8 @@ pub struct Process {
     pub evidence: u64,
     /// False between fork and the first launch of its own.
     pub launched: bool,
+    /// It asked a daemon of the host for names, so that its answers were not seen.
+    pub asks_a_daemon: bool,
     /// It, or a helper of the same tool, has talked to somebody.
     pub has_contacted: bool,
     /// The policy's `run` list has had its say here or above.
@@ -106,6 +108,8 @@ pub struct Touch {
     pub is_printable: bool,
     /// The program opens this store whomever it talks to.
     pub is_casual: bool,
+    /// It came by way of a file that was written near the one who read the store.
+    pub is_copy: bool,
 }
 
 /// What the processes below one declared command have done that matters later.
@@ -123,6 +127,12 @@ impl Strand {
     /// The notes of one kind.
     pub fn noted<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Touch> {
         self.notes.iter().filter(move |note| note.store == kind)
+    }
+
+    /// The destinations that what `reader` takes now could go to by a connection that is there: those nothing explains,
+    /// and its own to bare addresses.
+    pub fn ways_out(&self, reader: ProcessKey) -> impl Iterator<Item = &Touch> {
+        self.contacts.iter().chain(self.noted("astray").filter(move |note| note.process == reader))
     }
 
     /// A hostile loop must not fill our memory; the first touches tell the story.
@@ -146,8 +156,12 @@ pub struct Lineage {
     /// Those that ended last, oldest first.
     late: VecDeque<ProcessKey>,
     strands: HashMap<ProcessKey, Strand>,
-    /// Hashes of the paths written after a credential was taken, and what was taken.
-    copies: HashMap<u64, Touch>,
+    /// The paths written near who took a credential, and what was taken.
+    copies: BTreeMap<String, Touch>,
+    /// What living processes opened for writing last: whatever they take later may go there.
+    outlets: HashMap<ProcessKey, VecDeque<String>>,
+    /// Hashes of the paths opened for reading last, and by whom: a pipe with a name is opened before anything is in it.
+    inlets: VecDeque<(u64, ProcessKey)>,
     /// Hashes of the programs that a package client itself put in place, and which client.
     placed: HashMap<u64, &'static str>,
     /// Hashes of the paths that the job made or changed, to know tools it put there itself.
@@ -160,6 +174,12 @@ impl Lineage {
     const LATE: usize = 512;
     /// Written paths that are remembered; some 5 MiB.
     const WRITTEN: usize = 1 << 18;
+    /// Paths that may hold a copy of a credential.
+    const COPIES: usize = 4096;
+    /// Of the paths that one process opened for writing.
+    const OUTLETS: usize = 8;
+    /// Paths opened for reading that may be pipes.
+    const INLETS: usize = 1024;
     /// Strands that are remembered beside those that live.
     const STRANDS: usize = 4096;
 
@@ -189,6 +209,7 @@ impl Lineage {
             Some(process) if !process.ended => process.ended = true,
             _ => return,
         }
+        self.outlets.remove(&key);
         self.late.push_back(key);
         if self.late.len() > Self::LATE
             && let Some(oldest) = self.late.pop_front()
@@ -281,6 +302,9 @@ impl Lineage {
 
     /// Adds a credential that was read to the strand of this process; another one may have read it.
     pub fn read(&mut self, key: ProcessKey, touch: Touch) {
+        if key == touch.process && (!touch.by_owner || touch.is_printable) {
+            self.spread(&touch);
+        }
         self.touch(key, touch, |strand| &mut strand.reads);
     }
 
@@ -405,9 +429,17 @@ impl Lineage {
         chain
     }
 
-    /// Notes a file that may hold a credential now: its writer, a sibling or a parent took one.
+    /// Notes a file that may hold a credential now: its writer, a sibling or a parent took one, or may yet.
     pub fn copied(&mut self, writer: ProcessKey, path: &str) {
-        const MOST: usize = 4096;
+        if !self.processes.contains_key(&writer) {
+            return;
+        }
+        let outlets = self.outlets.entry(writer).or_default();
+        outlets.retain(|known| known != path);
+        outlets.push_back(path.to_owned());
+        if outlets.len() > Self::OUTLETS {
+            outlets.pop_front();
+        }
         let Some(process) = self.get(writer) else { return };
         let Some(strand) = self.strands.get(&process.strand) else { return };
         let is_near = |reader: ProcessKey| {
@@ -417,22 +449,78 @@ impl Lineage {
                 || self.is_at_or_below(reader, writer)
                 || self.is_at_or_below(writer, reader)
         };
-        let taken = strand.reads.iter().find(|read| !read.by_owner && is_near(read.process)).cloned();
-        if let Some(taken) = taken
-            && self.copies.len() < MOST
-        {
-            self.copies.insert(hash(path), taken);
+        let is_taken = |read: &&Touch| (!read.by_owner || read.is_printable) && is_near(read.process);
+        let taken = strand.reads.iter().find(|read| is_taken(read) && !read.by_owner);
+        if let Some(taken) = taken.or_else(|| strand.reads.iter().find(is_taken)).cloned() {
+            self.keep_copy(path, taken);
         }
+    }
+
+    fn keep_copy(&mut self, path: &str, taken: Touch) {
+        // What was taken outright weighs more than what an owner may have printed.
+        let is_known = self.copies.get(path).is_some_and(|known| !known.by_owner || taken.by_owner);
+        if !is_known && (self.copies.len() < Self::COPIES || self.copies.contains_key(path)) {
+            self.copies.insert(path.to_owned(), Touch { is_copy: true, ..taken });
+        }
+    }
+
+    /// What a process took may go where it, or a shell above it, writes already: `cat secret > pipe`. Whoever waits
+    /// at the other end has it then.
+    fn spread(&mut self, taken: &Touch) {
+        let Some(taker) = self.get(taken.process) else { return };
+        let strand = taker.strand;
+        let is_near = |process: &&Process| {
+            let is_same = taker.tool.is_some() && process.tool == taker.tool;
+            process.strand == strand && (is_same || process.tool == Some("shells"))
+        };
+        let near = self.ancestors(taken.process).take_while(is_near).take(4).map(|process| process.key);
+        let writers: Vec<ProcessKey> = std::iter::once(taken.process).chain(near).collect();
+        let paths: Vec<String> =
+            writers.iter().filter_map(|key| self.outlets.get(key)).flatten().cloned().collect();
+        for path in paths.iter().filter(|path| !path.starts_with("/dev/") && !path.starts_with("/proc/")) {
+            self.keep_copy(path, taken.clone());
+            let number = hash(path);
+            let waiting: Vec<ProcessKey> = (self.inlets.iter())
+                .filter(|(inlet, key)| {
+                    let reader = self.get(*key);
+                    *inlet == number && reader.is_some_and(|reader| reader.strand != strand && !reader.ended)
+                })
+                .map(|(_, key)| *key)
+                .collect();
+            for key in waiting {
+                let copy = Touch { is_copy: true, ..taken.clone() };
+                self.touch(key, copy, |strand| &mut strand.reads);
+            }
+        }
+    }
+
+    /// Notes that a process may read what others write to this path later.
+    pub fn waits_for(&mut self, key: ProcessKey, path: &str) {
+        if self.inlets.len() >= Self::INLETS {
+            self.inlets.pop_front();
+        }
+        self.inlets.push_back((hash(path), key));
     }
 
     /// What a file may hold a copy of.
     pub fn copy(&self, path: &str) -> Option<&Touch> {
-        if self.copies.is_empty() { None } else { self.copies.get(&hash(path)) }
+        self.copies.get(path)
     }
 
     pub fn moved(&mut self, from: &str, to: &str) {
-        if let Some(taken) = self.copies.remove(&hash(from)) {
-            self.copies.insert(hash(to), taken);
+        let below = format!("{from}/");
+        let inside = self.copies.range(below.clone()..).take_while(|(path, _)| path.starts_with(&below));
+        let moving: Vec<String> = self
+            .copies
+            .contains_key(from)
+            .then(|| from.to_owned())
+            .into_iter()
+            .chain(inside.map(|(path, _)| path.clone()))
+            .collect();
+        for path in moving {
+            if let Some(taken) = self.copies.remove(&path) {
+                self.copies.insert(format!("{to}{}", &path[from.len()..]), taken);
+            }
         }
     }
 
@@ -555,6 +643,7 @@ mod tests {
             started: Timestamp(0),
             evidence: 0,
             launched: true,
+            asks_a_daemon: false,
             has_contacted: false,
             judged: false,
             is_needed: false,
@@ -575,6 +664,7 @@ mod tests {
             by_owner: false,
             is_printable: false,
             is_casual: false,
+            is_copy: false,
         }
     }
 

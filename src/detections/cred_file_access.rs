@@ -61,11 +61,11 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
                 by_owner: false,
                 is_printable: store.prints,
                 is_casual: false,
+                is_copy: false,
             };
             // A connection that was open before the read can carry it just as well.
             let mut hits: Vec<Hit> = strand
-                .contacts
-                .iter()
+                .ways_out(act.process.key)
                 .filter(|contact| could_carry(act, contact.process))
                 .take(1)
                 .map(|contact| joined(act, &read, contact.process, &contact.object, contact.sequence))
@@ -211,6 +211,7 @@ mod tests {
         expect(
             "npm ci\ngit push origin main\naws s3 sync out s3://bucket\n",
             "answer registry.example 203.0.113.10
+             answer s3.example 203.0.113.12
              1 > 2 launch /usr/bin/node node /usr/bin/npm ci
              2 read ~/.npmrc
              2 connect 203.0.113.10:443
@@ -281,7 +282,8 @@ mod tests {
         // A plug-in, a preloaded library, NODE_OPTIONS: the code runs inside npm itself.
         expect(
             "npm ci\n",
-            "1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+            "answer registry.example 203.0.113.10
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
              2 connect 203.0.113.10:443
              2 read ~/.aws/credentials
              2 connect 203.0.113.10:443
@@ -342,6 +344,111 @@ mod tests {
              4 > 5 launch /usr/bin/node node report.js
              5 read /w/y",
             &[],
+        );
+    }
+
+    #[test]
+    fn what_is_taken_follows_an_outlet_that_was_open_before_and_whoever_waits_at_it() {
+        // The shell's redirect comes first: `cat ~/.aws/credentials >box`.
+        let taker = "1 > 2 launch /usr/bin/make make read
+             2 > 3 launch /usr/bin/dash sh -c x
+             3 create /w/box
+             3 launch /usr/bin/cat cat x
+             3 read ~/.aws/credentials";
+        let sender = "1 > 4 launch /usr/bin/make make send
+             4 > 5 launch /usr/bin/python3.11 python3 send.py";
+        let send = "5 connect 203.0.113.7:443";
+        for trace in [
+            format!("{taker}\n{sender}\n5 read /w/box\n{send}"),
+            // A pipe with a name: its reader has it open before anything is in it.
+            format!("{sender}\n5 read /w/box\n{taker}\n{send}"),
+            format!(
+                "{taker}\n1 > 6 launch /usr/bin/mv mv x y\n6 rename /w /v\n{sender}\n5 read /v/box\n{send}"
+            ),
+        ] {
+            expect("make read &\nmake send\nmv /w /v\n", &trace, JOINED);
+        }
+        expect(
+            "make read &\nmake send\n",
+            &format!("{sender}\n5 read /w/other\n{taker}\n{send}"),
+            &[
+                "egress-undeclared divergence low 203.0.113.7:443",
+                "file-undeclared divergence low /home/u/.aws/credentials",
+            ],
+        );
+    }
+
+    #[test]
+    fn an_owner_below_a_shell_prints_as_well_and_only_if_told_to() {
+        let sent = "1 > 2 launch /usr/bin/make make all
+             2 > 3 launch /usr/bin/git git credential fill
+             3 > 4 launch /usr/bin/dash sh -c x
+             4 > 5 launch /usr/bin/git git credential-store get
+             5 read ~/.git-credentials
+             2 > 6 launch /usr/bin/curl curl -d @- x
+             6 connect 203.0.113.7:443";
+        let found = &[
+            "!cred-file-access attack high /home/u/.git-credentials",
+            "!egress-undeclared attack high 203.0.113.7:443",
+        ];
+        expect("make all\n", sent, found);
+        let keys = |how: &str| {
+            format!(
+                "1 > 2 launch /usr/bin/make make all
+                 2 > 3 launch /usr/bin/gpg gpg {how}
+                 3 > 4 launch /usr/bin/gpg-agent gpg-agent --daemon
+                 4 read ~/.gnupg/private-keys-v1.d/a.key
+                 2 > 6 launch /usr/bin/curl curl -T x y
+                 6 connect 203.0.113.7:443"
+            )
+        };
+        expect(
+            "make all\n",
+            &keys("--export-secret-keys"),
+            &[
+                "!cred-file-access attack high /home/u/.gnupg/private-keys-v1.d/a.key",
+                "!egress-undeclared attack high 203.0.113.7:443",
+            ],
+        );
+        expect("make all\n", &keys("--detach-sign"), &["egress-undeclared divergence low 203.0.113.7:443"]);
+    }
+
+    #[test]
+    fn a_client_that_takes_its_own_token_to_a_bare_address_is_not_at_work() {
+        let trace = |before: &str, program: &str| {
+            format!(
+                "{before}\n1 > 2 launch {program}
+                 2 read ~/.npmrc
+                 2 connect 203.0.113.10:443"
+            )
+        };
+        let pnpm = "/usr/bin/node node /usr/bin/pnpm install";
+        let found = &[
+            "!cred-file-access attack high /home/u/.npmrc",
+            "!egress-undeclared attack high 203.0.113.10:443",
+        ];
+        expect("pnpm install\n", &trace("", pnpm), found);
+        expect("pnpm install\n", &trace("answer registry.example 203.0.113.10", pnpm), &[]);
+        // The connection first, and what is taken then is not its own.
+        expect(
+            "pnpm install\n",
+            "1 > 2 launch /usr/bin/node node /usr/bin/pnpm install
+             2 connect 203.0.113.7:443
+             2 read ~/.aws/credentials",
+            JOINED,
+        );
+        // A compiler talks to nobody, whatever the name: a macro is at work in it.
+        expect(
+            "cargo build\n",
+            "answer crates.example 203.0.113.10
+             1 > 2 launch /usr/bin/cargo cargo build
+             2 > 3 launch /usr/bin/rustc rustc src/main.rs
+             3 read ~/.cargo/credentials.toml
+             3 connect 203.0.113.10:443",
+            &[
+                "!cred-file-access attack high /home/u/.cargo/credentials.toml",
+                "!egress-undeclared attack high crates.example:443",
+            ],
         );
     }
 

@@ -74,8 +74,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         }
         // The connection came first and was still there when the credential was read.
         Effect::Read { store, .. } if act.explanation.reason().is_none() => strand
-            .contacts
-            .iter()
+            .ways_out(act.process.key)
             .filter(|contact| could_carry(act, contact.process))
             .map(|contact| {
                 let story = format!("before {} read {}", named(act.lineage, act.process.key), store.title);

@@ -35,7 +35,7 @@ mod startup_hijack;
 
 use crate::catalogue;
 use crate::commands::{self, Network};
-use crate::divergence::{Act, Effect, Explanation};
+use crate::divergence::{self, Act, Effect, Explanation};
 use crate::event::{Activity, ProcessKey};
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
 use crate::lineage::{Lineage, Process, Standing, Strand, Touch};
@@ -258,22 +258,52 @@ fn carried<'a>(strand: &'a Strand, act: &Act<'_>) -> Vec<&'a Touch> {
         return Vec::new();
     }
     let is_handed_on = |read: &Touch| {
-        let Some(reader) = act.lineage.helped(read.process) else { return false };
+        let Some(reader) = printer(act.lineage, read) else { return false };
         let is_near = reader.parent == sender.parent || act.lineage.is_at_or_below(reader.key, sender.key);
         let is_named = matches!(reader.standing, Standing::Command | Standing::Text);
         let is_other = reader.key != sender.key && read.process != sender.key;
-        is_other && read.is_printable && is_near && !is_named && !act.lineage.has_contacted(read.process)
+        let has_contacted = [read.process, reader.key].iter().any(|key| act.lineage.has_contacted(*key));
+        is_other && read.is_printable && (is_near || read.is_copy) && !is_named && !has_contacted
     };
     // An owner talks to its own service; one that follows its arguments, or that others' code
     // started, may be told to talk to anybody.
     let is_steered = sender.standing == Standing::Script || follows_arguments(sender);
-    let is_own = |read: &Touch| read.process == sender.key && is_steered && !read.is_casual;
+    let is_own =
+        |read: &Touch| read.process == sender.key && (is_steered || is_astray(read, act)) && !read.is_casual;
     strand
         .reads
         .iter()
         .filter(|read| !read.by_owner || is_own(read) || is_handed_on(read))
         .filter(|read| !is_service_of(read, act))
         .collect()
+}
+
+/// The process whose output holds what its owner read: the topmost one that is at the owner's work, shells between
+/// them left aside, as in `git credential fill`, `sh -c 'git credential-store get'`, `git credential-store get`.
+fn printer<'a>(lineage: &'a Lineage, read: &Touch) -> Option<&'a Process> {
+    let mut top = lineage.helped(read.process)?;
+    let store = catalogue::credential(read.store);
+    for above in lineage.ancestors(top.key).take(8) {
+        let is_same = above.tool.is_some() && above.tool == top.tool;
+        if is_same || store.is_some_and(|store| store.is_owned_by(&above.name)) {
+            top = above;
+        } else if above.tool != Some("shells") || above.standing == Standing::Text {
+            break;
+        }
+    }
+    Some(top)
+}
+
+/// Whether a credential for services with names was read, and the act talks to a bare public address, or is a compiler's.
+fn is_astray(read: &Touch, act: &Act<'_>) -> bool {
+    let Effect::Connect { object, address, .. } = act.effect else { return false };
+    let is_unnamed = *object == address.to_string();
+    let names = if is_unnamed { &[][..] } else { std::slice::from_ref(object) };
+    let is_mute =
+        act.process.tool.and_then(commands::by_id).is_some_and(|tool| tool.network == Network::None);
+    catalogue::credential(read.store).is_some_and(|store| store.is_named)
+        && (is_mute && !runs_code(act.process)
+            || divergence::is_stray(act.process, names, address.ip(), act.context))
 }
 
 fn follows_arguments(process: &Process) -> bool {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,8 @@ use crate::sockets;
 
 /// Homes beyond this many are left out; nobody has so many on a runner.
 const HOMES: usize = 64;
+/// Some block lists have a hundred thousand; they name nobody whom a job talks to.
+const HOST_NAMES: usize = 1024;
 /// Folders looked at below one home for credentials.
 const LOOKED_AT: usize = 4096;
 
@@ -22,6 +25,7 @@ const LOOKED_AT: usize = 4096;
 pub fn facts(job: &Job) -> Vec<Fact> {
     let mut facts: Vec<Fact> = homes().map(|(uid, path)| Fact::Home { uid, path }).collect();
     facts.extend(resolvers());
+    facts.extend(host_names());
     facts.extend(registries(job));
     facts.extend(credentials(&facts, job));
     facts.extend(sockets::inventory());
@@ -68,6 +72,23 @@ fn resolvers() -> Vec<Fact> {
                 .collect::<BTreeSet<_>>()
         })
         .map(|address| Fact::Resolver { address })
+        .collect()
+}
+
+/// What `/etc/hosts` says; this machine's own addresses are nobody's destination.
+fn host_names() -> Vec<Fact> {
+    let text = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    lines
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let address: IpAddr = words.next()?.parse().ok()?;
+            let names: Vec<Fact> =
+                words.map(|name| Fact::HostName { name: name.to_owned(), address }).collect();
+            (!address.is_loopback() && !address.is_multicast()).then_some(names)
+        })
+        .flatten()
+        .take(HOST_NAMES)
         .collect()
 }
 
