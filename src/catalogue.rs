@@ -14,6 +14,7 @@ use crate::job::Job;
 pub mod permissions;
 pub mod posture;
 pub mod setup;
+pub mod uploads;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use globset::GlobSet;
 
-use crate::catalogue::{self, Store};
+use crate::catalogue::{self, Catalogue, Store};
 use crate::commands::{self, Network, Runs, Tool};
 use crate::event::{Activity, Launch, Timestamp, Transport};
 use crate::intent::workflow::Permissions;
@@ -69,6 +69,13 @@ pub enum Effect {
         address: std::net::SocketAddr,
         transport: Transport,
     },
+    /// A connection is over; `explanation` is that of its beginning.
+    Sent {
+        /// As `Connect` has it.
+        object: String,
+        sent: u64,
+        received: u64,
+    },
     /// Anything else, as the event tells it: nothing that a text names or a policy lists.
     Other,
 }
@@ -105,6 +112,8 @@ pub struct Context<'a> {
     pub resolvers: &'a [std::net::IpAddr],
     /// Whether the sensor sees what name servers answer.
     pub sees_names: bool,
+    /// The stores of this host, once its homes are known.
+    pub catalogue: Option<&'a Catalogue>,
     /// What the workflow leaves to the job's token, with the file that says so.
     pub permissions: Option<(&'a str, &'a Permissions)>,
 }
@@ -441,7 +450,7 @@ pub fn explain(
         _ => Asker::Project,
     };
     match effect {
-        Effect::Launch { .. } | Effect::Other => undeclared(),
+        Effect::Launch { .. } | Effect::Sent { .. } | Effect::Other => undeclared(),
         Effect::Read { path, by_owner, .. } => {
             if let Some(mention) = step.secret(path, context.all_homes, asker, Verb::Read) {
                 return Explanation::Declared(mention.place());

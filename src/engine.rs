@@ -497,6 +497,9 @@ impl Engine {
                 self.read(sequence, event, from, &start);
                 self.write(sequence, event, from, &start);
                 self.write(sequence, event, to, &start);
+                if self.lineage.has_made(&from.path) && self.lineage.tampered(&to.path).is_none() {
+                    self.lineage.made(&to.path);
+                }
             }
             Activity::Link { from, to } => {
                 self.lineage.wrote(event.actor, &to.path);
@@ -515,7 +518,7 @@ impl Engine {
                 self.connect(sequence, event, *to, *transport, &start);
             }
             Activity::Closed { to, sent, received, .. } => {
-                self.closed(sequence, event, *to, *sent, *received);
+                self.closed(sequence, event, *to, (*sent, *received), &start);
             }
             Activity::Module { .. } => {
                 let effect = Effect::Write { path: MODULES.to_owned(), store: None };
@@ -554,7 +557,14 @@ impl Engine {
     }
 
     /// Keeps what a later act may be counted or joined with: what the rules want remembered, and secrets taken.
-    fn remember(&mut self, sequence: u64, event: &Event, kept: Option<(&'static str, String)>, hits: &[Hit]) {
+    fn remember(
+        &mut self,
+        sequence: u64,
+        event: &Event,
+        kept: Option<(&'static str, String)>,
+        tampered: Option<(&'static str, String)>,
+        hits: &[Hit],
+    ) {
         let touch = |object, store, title| Touch {
             sequence,
             time: event.time,
@@ -567,7 +577,15 @@ impl Engine {
             is_casual: false,
             is_copy: false,
         };
+        if let Some((kind, path)) = tampered {
+            self.lineage.tamper(&path, touch(path.clone(), kind, ""));
+        }
         if let Some((kind, object)) = kept {
+            // An agent's session remembers what its single uses of tools did.
+            let agent = self.lineage.ancestors(event.actor).find(|process| process.is_agent);
+            if let Some(agent) = agent.map(|agent| agent.key) {
+                self.lineage.note(agent, touch(object.clone(), kind, ""));
+            }
             self.lineage.note(event.actor, touch(object, kind, ""));
         }
         for hit in hits.iter().filter(|hit| hit.confidence >= Confidence::Medium) {
@@ -809,14 +827,19 @@ impl Engine {
         {
             self.objects.insert((file.device, file.inode), file.path.clone());
         }
+        if access.create {
+            self.lineage.made(&file.path);
+        }
         if access.write || access.create {
             self.lineage.wrote(event.actor, &file.path);
             self.write(sequence, event, file, start);
         }
         if access.read {
             self.read(sequence, event, file, start);
-            if detections::is_watched(&file.path) {
+            if detections::is_watched(&file.path) || self.lineage.tampered(&file.path).is_some() {
                 self.watch(sequence, event, start);
+            } else if detections::is_astray(self.lineage.get(event.actor), file, &start.job.workspace) {
+                self.read_astray(sequence, event, file, start);
             }
         }
     }
@@ -857,6 +880,10 @@ impl Engine {
                 is_casual,
                 is_copy: false,
             };
+            let agent = self.lineage.ancestors(event.actor).find(|process| process.is_agent);
+            if let Some(agent) = agent.filter(|_| !by_owner).map(|agent| agent.key) {
+                self.lineage.note(agent, Touch { store: "taken", ..touch.clone() });
+            }
             self.lineage.read(event.actor, touch);
         }
     }
@@ -869,6 +896,22 @@ impl Engine {
                 .chain(self.lineage.ancestors(reader).take(4))
                 .filter_map(|process| process.launch.as_deref())
                 .any(|launch| store.is_printed_by(&launch.arguments))
+    }
+
+    /// A read of an ordinary file by a way, or at a place, that a rule looks at.
+    fn read_astray(&mut self, sequence: u64, event: &Event, file: &File, start: &Start) {
+        let is_store = self.objects.contains_key(&(file.device, file.inode))
+            || self.catalogue.as_ref().is_some_and(|catalogue| catalogue.credential(&file.path).is_some());
+        if is_store {
+            return;
+        }
+        let ruling = self.judge_file(event.actor, Verb::Read, &file.path);
+        let place = Effect::Write { path: file.path.clone(), store: None };
+        let explanation = match self.explain(event.actor, &place, &[], &ruling, &self.context(start)) {
+            Explanation::Declared(reason) => Explanation::Declared(reason),
+            _ => Explanation::Undeclared { nearest: None },
+        };
+        self.act(sequence, event, &Effect::Other, &[], &explanation, &Ruling::Unrestricted, start);
     }
 
     /// Opening what was written after a credential was taken counts as taking it again.
@@ -1016,7 +1059,14 @@ impl Engine {
     }
 
     /// Adds what a connection carried to its destination, and to the finding about it.
-    fn closed(&mut self, sequence: u64, event: &Event, to: SocketAddr, sent: u64, received: u64) {
+    fn closed(
+        &mut self,
+        sequence: u64,
+        event: &Event,
+        to: SocketAddr,
+        (sent, received): (u64, u64),
+        start: &Start,
+    ) {
         let to = SocketAddr::new(plain(to.ip()), to.port());
         let object = match self.names.of(to.ip()).last() {
             Some(name) => format!("{name}:{}", to.port()),
@@ -1027,13 +1077,12 @@ impl Engine {
         let destination = (object, program);
         // A name that was learned meanwhile, or loopback: nothing was told of it.
         let Some(tally) = self.steps.get_mut(&step) else { return };
-        if !tally.destinations.contains_key(&destination) {
-            return;
-        }
+        let Some(reason) = tally.destinations.get(&destination).cloned() else { return };
         let carried = tally.carried.entry(destination.clone()).or_default();
         carried.0 = carried.0.saturating_add(sent);
         carried.1 = carried.1.saturating_add(received);
         let (object, program) = destination;
+        let effect = Effect::Sent { object: object.clone(), sent, received };
         let key = GroupKey { rule: detections::EGRESS.id.0, step, agent, program, object };
         if let Some(group) = self.groups.get_mut(&key) {
             group.sent = Some(group.sent.unwrap_or_default().saturating_add(sent));
@@ -1041,6 +1090,11 @@ impl Engine {
                 group.finding.evidence.push(sequence);
             }
         }
+        let explanation = match reason {
+            Some(reason) => Explanation::Derived(reason),
+            None => Explanation::Undeclared { nearest: None },
+        };
+        self.act(sequence, event, &effect, &[], &explanation, &Ruling::Unrestricted, start);
     }
 
     /// The package group that stands for this destination: its client chose it, or is set up to use it.
@@ -1065,6 +1119,7 @@ impl Engine {
             chosen: &self.chosen,
             resolvers: &self.resolvers,
             sees_names: start.sight.egress == Reach::Full,
+            catalogue: self.catalogue.as_ref(),
             permissions: self.stepping.permissions(&start.job.name),
         }
     }
@@ -1135,13 +1190,13 @@ impl Engine {
         };
         let mut hits: Vec<Hit> =
             detections::all().iter().flat_map(|detection| (detection.check)(&act)).collect();
-        let kept = detections::kept(&act);
+        let (kept, tampered) = (detections::kept(&act), detections::tampered(&act));
         let judged = match effect {
             Effect::Launch { program } => Some((program, "started", &detections::RUN)),
             Effect::Read { path, .. } => Some((path, "read", &detections::FILE)),
             Effect::Write { path, .. } => Some((path, "wrote", &detections::FILE)),
             Effect::Connect { object, .. } => Some((object, "connected to", &detections::EGRESS)),
-            Effect::Other => None,
+            Effect::Sent { .. } | Effect::Other => None,
         };
         let doer = match effect {
             Effect::Launch { .. } => {
@@ -1167,7 +1222,7 @@ impl Engine {
                 _ => process.command.as_deref().map(ToOwned::to_owned),
             },
         };
-        self.remember(sequence, event, kept, &hits);
+        self.remember(sequence, event, kept, tampered, &hits);
         if is_found {
             self.record(sequence, event.time, hits, declared.as_deref());
         }

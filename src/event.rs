@@ -318,6 +318,10 @@ pub struct File {
     /// True when the path is the caller's request made absolute, not read from the object.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub requested: bool,
+    /// The name it was opened by, where that is another path than its own: a link led to it, or a process's
+    /// root in `/proc`. Not told of what lies in a system folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
     /// True when no folder names the object any more, or never did: a removed file, a memfd.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleted: bool,

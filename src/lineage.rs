@@ -167,6 +167,10 @@ pub struct Lineage {
     /// Hashes of the paths that the job made or changed, to know tools it put there itself.
     written: HashSet<u64>,
     unremembered: u64,
+    /// Hashes of files that somebody changed who does not make such files, and who it was.
+    tampered: HashMap<u64, Touch>,
+    /// Hashes of the paths that came to be in the job.
+    made: HashSet<u64>,
 }
 
 impl Lineage {
@@ -597,6 +601,32 @@ impl Lineage {
     /// The client that put the program at this path in place, if one did and nothing changed it since.
     pub fn placed_by(&self, path: &str) -> Option<&'static str> {
         self.placed.get(&hash(path)).copied()
+    }
+
+    /// Notes that the file at this path came to be in the job.
+    pub fn made(&mut self, path: &str) {
+        if self.made.len() < Self::WRITTEN {
+            self.made.insert(hash(path));
+        }
+    }
+
+    /// Whether the file at this path came to be in the job.
+    pub fn has_made(&self, path: &str) -> bool {
+        self.made.contains(&hash(path))
+    }
+
+    /// Notes a file that was changed by somebody who does not make such files; the first time counts.
+    pub fn tamper(&mut self, path: &str, touch: Touch) {
+        const MOST: usize = 4096;
+        if self.tampered.len() < MOST {
+            self.keep(touch.process);
+            self.tampered.entry(hash(path)).or_insert(touch);
+        }
+    }
+
+    /// Who changed this file without making such files.
+    pub fn tampered(&self, path: &str) -> Option<&Touch> {
+        if self.tampered.is_empty() { None } else { self.tampered.get(&hash(path)) }
     }
 
     /// How many written paths were too many to remember.

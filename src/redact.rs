@@ -138,6 +138,9 @@ impl Redactor {
 
     fn file(&self, file: &mut File) {
         self.text(&mut file.path);
+        if let Some(asked) = &mut file.asked {
+            self.text(asked);
+        }
     }
 
     fn launch(&self, launch: &mut Launch) {

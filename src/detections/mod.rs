@@ -8,6 +8,7 @@ mod agent_contradicted;
 mod agent_escalation;
 mod agent_record_lost;
 mod agent_undeclared;
+mod build_tamper;
 mod ci_token_abuse;
 mod cloud_metadata;
 mod container_escape;
@@ -17,6 +18,7 @@ mod coverage_lineage;
 mod coverage_records;
 mod cred_file_access;
 mod destructive;
+mod egress_allowed_host_exfil;
 mod egress_covert_channel;
 mod egress_undeclared;
 mod env_harvest;
@@ -30,6 +32,7 @@ mod proc_memory_read;
 mod remote_control;
 mod run_undeclared;
 mod runner_takeover;
+mod sandbox_path_escape;
 mod sensor_evasion;
 mod startup_hijack;
 
@@ -54,6 +57,7 @@ pub use file_undeclared::DETECTION as FILE;
 pub use policy_changed::DETECTION as POLICY_CHANGED;
 pub use posture_drift::DETECTION as POSTURE;
 pub use run_undeclared::DETECTION as RUN;
+pub use sandbox_path_escape::is_astray;
 pub use sensor_evasion::DETECTION as EVASION;
 
 /// Every rule, by id.
@@ -64,6 +68,7 @@ pub fn all() -> &'static [&'static Detection] {
         &agent_escalation::DETECTION,
         &agent_record_lost::DETECTION,
         &agent_undeclared::DETECTION,
+        &build_tamper::DETECTION,
         &ci_token_abuse::DETECTION,
         &cloud_metadata::DETECTION,
         &container_escape::DETECTION,
@@ -73,6 +78,7 @@ pub fn all() -> &'static [&'static Detection] {
         &coverage_records::DETECTION,
         &cred_file_access::DETECTION,
         &destructive::DETECTION,
+        &egress_allowed_host_exfil::DETECTION,
         &egress_covert_channel::DETECTION,
         &egress_undeclared::DETECTION,
         &env_harvest::DETECTION,
@@ -86,6 +92,7 @@ pub fn all() -> &'static [&'static Detection] {
         &remote_control::DETECTION,
         &run_undeclared::DETECTION,
         &runner_takeover::DETECTION,
+        &sandbox_path_escape::DETECTION,
         &sensor_evasion::DETECTION,
         &startup_hijack::DETECTION,
     ]
@@ -226,11 +233,15 @@ fn is_repository_settings(path: &str) -> bool {
 
 /// What the strand has to remember of this act, so that a later one can be counted with it: kind and object.
 pub fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
+    if let Some(kept) = egress_allowed_host_exfil::kept(act) {
+        return Some(kept);
+    }
     match (act.effect, act.activity) {
         (Effect::Other, Activity::Open { file, .. }) => {
             let Some((pid, entry)) = of_process(&file.path) else { return ci_token_abuse::kept(act) };
             (entry == "environ" && pid != act.process.key.pid).then(|| ("environ", file.path.clone()))
         }
+        (Effect::Write { path, .. }, Activity::Symlink { .. }) => Some(("link", path.clone())),
         (Effect::Write { .. }, _) => destructive::kept(act),
         (_, Activity::Query { name, .. }) => egress_covert_channel::kept(name).map(|name| ("query", name)),
         (_, Activity::Namespace { kinds, entered: false }) if kinds.iter().any(|kind| kind == "pid") => {
@@ -238,6 +249,11 @@ pub fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
         }
         _ => None,
     }
+}
+
+/// What the act makes of a file for whoever uses it later: which kind of tampering, and the path.
+pub fn tampered(act: &Act<'_>) -> Option<(&'static str, String)> {
+    build_tamper::tampered(act)
 }
 
 /// A rule that is told by the engine itself.
@@ -312,7 +328,7 @@ fn follows_arguments(process: &Process) -> bool {
 
 /// Whether the act talks to the very service that the credential is for, in the process that read it.
 fn is_service_of(read: &Touch, act: &Act<'_>) -> bool {
-    let Effect::Connect { object, .. } = act.effect else { return false };
+    let (Effect::Connect { object, .. } | Effect::Sent { object, .. }) = act.effect else { return false };
     let host = object.rsplit_once(':').map_or(object.as_str(), |(host, _)| host);
     read.process == act.process.key
         && catalogue::credential(read.store).is_some_and(|store| store.is_for(host))

@@ -246,7 +246,8 @@ impl Work {
             None => return false,
         };
         match (act.effect, doer) {
-            (Effect::Launch { .. } | Effect::Other, _) | (Effect::Write { .. }, Doer::Agent(_)) => {
+            (Effect::Launch { .. } | Effect::Sent { .. } | Effect::Other, _)
+            | (Effect::Write { .. }, Doer::Agent(_)) => {
                 return false;
             }
             (Effect::Write { .. }, _) if is_ordinary => return false,
@@ -317,7 +318,7 @@ fn object(effect: &Effect) -> &str {
     match effect {
         Effect::Launch { program } => program,
         Effect::Read { path, .. } | Effect::Write { path, .. } => path,
-        Effect::Connect { object, .. } => object,
+        Effect::Connect { object, .. } | Effect::Sent { object, .. } => object,
         Effect::Other => "",
     }
 }
@@ -364,7 +365,7 @@ impl Deed {
                     Effect::Read { by_owner, .. } => by_owner,
                     Effect::Connect { .. } => divergence::chooses(&process, lineage).is_some(),
                     Effect::Write { .. } => false,
-                    Effect::Launch { .. } | Effect::Other => true,
+                    Effect::Launch { .. } | Effect::Sent { .. } | Effect::Other => true,
                 };
                 if is_own { Verdict::Explained } else { Verdict::Undeclared }
             }
@@ -380,6 +381,7 @@ impl Deed {
             Effect::Read { .. } => "read",
             Effect::Write { .. } => "wrote",
             Effect::Connect { .. } => "connected to",
+            Effect::Sent { .. } => "sent something to",
             Effect::Other => "touched",
         };
         format!("{} {verb} {shown}", self.process.name)

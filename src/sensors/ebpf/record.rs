@@ -111,7 +111,7 @@ plain! {
         head: Head,
         file: Object,
         file_mode: u32,
-        padding: u32,
+        asked_bytes: u32,
     }
     struct Side {
         text: u64,
@@ -376,6 +376,7 @@ fn strings(bytes: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
 
 fn open(record: &OpenRecord, mut data: &[u8]) -> Option<Activity> {
     let names = take(&mut data, record.file.bytes.into())?;
+    let text = take(&mut data, usize::try_from(record.asked_bytes).ok()?)?;
     // Pipes, sockets and anonymous inodes opened again through /proc/PID/fd have no place and
     // hold nothing that outlives them. A memfd can be run, so it is told.
     let is_placed = u32::from(record.file.flags) & FLAG_NOWHERE == 0;
@@ -389,7 +390,41 @@ fn open(record: &OpenRecord, mut data: &[u8]) -> Option<Activity> {
         directory: is_directory(record.file.mode),
         received: record.head.flags & HEAD_RECEIVED != 0,
     };
-    Some(Activity::Open { file: file(&record.file, names), access })
+    let mut file = file(&record.file, names);
+    file.asked = other_name(text.strip_suffix(b"\0").unwrap_or(text), &file.path, access.write);
+    Some(Activity::Open { file, access })
+}
+
+/// The caller's text where it is another path than the object's own. Links in system folders are made by packages, and
+/// what is written by way of `x/../..` may be meant to leave `x`.
+fn other_name(text: &[u8], path: &str, is_write: bool) -> Option<String> {
+    const SYSTEM: &[&str] = &["/usr/", "/lib", "/opt/", "/snap/", "/nix/store/", "/proc/", "/sys/", "/dev/"];
+    let text = escape(text);
+    if text.is_empty() || path.starts_with('…') {
+        return None;
+    }
+    if text.starts_with("/proc/") {
+        return (!["/proc/", "/dev/"].iter().any(|folder| path.starts_with(folder))).then_some(text);
+    }
+    if SYSTEM.iter().any(|folder| path.starts_with(folder)) {
+        return None;
+    }
+    let mut names: Vec<&str> = Vec::new();
+    let mut is_leaving = false;
+    for name in text.split('/').filter(|name| !matches!(*name, "" | ".")) {
+        if name == ".." {
+            is_leaving |= names.pop().is_some();
+        } else {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return None;
+    }
+    // In a chroot, or from a working folder, the object's own path has more in front.
+    let rest = path.strip_suffix(&names.join("/"));
+    let is_own = rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('/'));
+    (!is_own || (is_write && is_leaving)).then_some(text)
 }
 
 fn is_directory(mode: u32) -> bool {
@@ -678,8 +713,8 @@ fn file(object: &Object, names: &[u8]) -> File {
         device: device(object.device),
         inode: object.inode,
         changed: changed.map(Timestamp),
-        requested: false,
         deleted: object.flags & FLAG_DELETED != 0,
+        ..File::default()
     }
 }
 
@@ -852,6 +887,35 @@ mod tests {
         check("task_record", size_of::<TaskRecord>(), TaskRecord::FIELDS, false);
         check("speech_record", size_of::<SpeechRecord>(), SpeechRecord::FIELDS, true);
         check("answer_record", size_of::<AnswerRecord>(), AnswerRecord::FIELDS, true);
+    }
+
+    #[test]
+    fn another_name_is_told_and_the_own_one_is_not() {
+        let name = |text: &str, path, is_write| other_name(text.as_bytes(), path, is_write);
+        for (text, path) in [
+            ("/w/a", "/w/a"),
+            ("a", "/w/a"),
+            ("./x/../a", "/w/a"),
+            ("../b//c", "/b/c"),
+            ("/a", "/jail/a"),
+            (".", "/w"),
+            ("libx.so.1", "/usr/lib/libx.so.1.2"),
+            ("/etc/alternatives/cc", "/usr/bin/gcc-12"),
+            ("/proc/self/maps", "/proc/17/maps"),
+            ("/proc/self/fd/3", "/dev/pts/0"),
+        ] {
+            assert_eq!(name(text, path, false), None, "{text} {path}");
+        }
+        for (text, path) in [
+            ("notes.txt", "/home/u/.ssh/id_rsa"),
+            ("/w/link/id_rsa", "/home/u/.ssh/id_rsa"),
+            ("a", "/w/ba"),
+            ("/proc/self/root/home/u/.netrc", "/home/u/.netrc"),
+            ("/proc/1/root/usr/bin/x", "/usr/bin/x"),
+        ] {
+            assert_eq!(name(text, path, false).as_deref(), Some(text));
+        }
+        assert_eq!(name("out/../../.bashrc", "/home/u/.bashrc", true).as_deref(), Some("out/../../.bashrc"));
     }
 
     #[test]

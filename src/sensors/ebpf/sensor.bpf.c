@@ -675,12 +675,14 @@ static __always_inline void fill_act_head(struct head *head, const struct act *a
 	head->flags = act->flags;
 }
 
-static __noinline int opened(const struct act *act, __u32 descriptor)
+/* `text` is the caller's, and 0 where it named no path. */
+static __noinline int opened(const struct act *act, __u32 descriptor, __u64 text)
 {
 	struct open_record *record;
 	struct file *file;
 	__u32 zero = 0;
 	__u64 bytes;
+	long length = 0;
 
 	file = file_of(act->task, descriptor);
 	record = bpf_map_lookup_elem(&opens, &zero);
@@ -691,11 +693,20 @@ static __noinline int opened(const struct act *act, __u32 descriptor)
 	record->file_mode = LOAD(file, file, f_mode);
 	if (record->file_mode & FMODE_PATH)
 		return 0; /* O_PATH resolves a name; it opens nothing. */
-	record->padding = 0;
+	record->asked_bytes = 0;
 	fill_act_head(&record->head, act);
 	bytes = describe(file, &record->file, record->data);
 	opaque(bytes);
 	if (bytes > PATH_BYTES)
+		return 0;
+	if (text)
+		length = bpf_probe_read_user_str(record->data + bytes, PATH_BYTES, (void *)text);
+	if (length > 0) {
+		record->asked_bytes = length;
+		bytes += length;
+	}
+	opaque(bytes);
+	if (bytes > 2 * PATH_BYTES)
 		return 0;
 	if (bpf_ringbuf_output(&activity, record, __builtin_offsetof(struct open_record, data) + bytes,
 			       wake_sometimes(&record->head)))
@@ -1014,7 +1025,7 @@ static long receive_step(__u32 index, struct message *message)
 	if (index >= message->count ||
 	    bpf_probe_read_user(&descriptor, sizeof(descriptor), (void *)(message->descriptors + index * 4)))
 		return 1;
-	opened(message->act, descriptor);
+	opened(message->act, descriptor, 0);
 	return 0;
 }
 
@@ -1166,9 +1177,9 @@ int BPF_PROG(on_call, struct pt_regs *registers, long result)
 	act.start = owner->start;
 	act.task = task;
 	act.result = result;
-	if (kind == CALL_OPEN)
-		return opened(&act, result);
 	take_arguments(&act, registers);
+	if (kind == CALL_OPEN)
+		return opened(&act, result, argument(&act, call->text[0]));
 	if (kind == CALL_SOCKETCALL) {
 		__u32 words[3] = {};
 
@@ -1354,7 +1365,7 @@ int BPF_PROG(on_ring_result, void *ring, void *request)
 	if (result < 0 || LOAD(io_open, request, file_slot))
 		return 0;
 	if (begin_act(&act, HOOK_RING_OPEN))
-		opened(&act, result);
+		opened(&act, result, 0);
 	return 0;
 }
 

@@ -162,8 +162,9 @@ struct open_record {
 	struct head head;
 	struct object file;
 	__u32 file_mode;
-	__u32 padding;
-	char data[PATH_BYTES + NAME_BYTES];
+	__u32 asked_bytes;
+	/* the object's names, then the caller's text */
+	char data[2 * PATH_BYTES + NAME_BYTES];
 };
 
 /* One path the caller asked for: its own text, and the folder that text starts from. Where
