@@ -189,6 +189,16 @@ pub fn folders() -> impl Iterator<Item = &'static str> {
     })
 }
 
+/// The folder below one of these homes in which credentials lie and that this path is: `.aws`, `.config/gh`.
+pub fn credential_folder<'p>(path: &'p str, homes: &[String]) -> Option<&'p str> {
+    let below = homes.iter().find_map(|home| path.strip_prefix(home.as_str())?.strip_prefix('/'))?;
+    let is_folder = |known: &'static str| {
+        known == below || known.rsplit_once('/').is_some_and(|(folder, _)| folder == below)
+    };
+    let is_common = matches!(below, "" | ".config" | ".local" | ".local/share");
+    (!is_common && folders().any(is_folder)).then_some(below)
+}
+
 /// The catalogue for one host: globs with each user's home put in.
 #[derive(Debug, Default)]
 pub struct Catalogue {

@@ -507,8 +507,9 @@ impl Engine {
                 self.write(sequence, event, to, &start);
             }
             Activity::Symlink { file, .. } | Activity::Truncate { file } => {
-                self.lineage.wrote(event.actor, &file.path);
+                // A rule may ask whether what is cut was the job's own.
                 self.write(sequence, event, file, &start);
+                self.lineage.wrote(event.actor, &file.path);
             }
             Activity::Delete { file }
             | Activity::Chmod { file, .. }
@@ -519,12 +520,19 @@ impl Engine {
             }
             Activity::Closed { to, sent, received, .. } => {
                 self.closed(sequence, event, *to, (*sent, *received), &start);
+                if detections::is_answer_watched(*to) {
+                    self.watch(sequence, event, &start);
+                }
             }
             Activity::Module { .. } => {
                 let effect = Effect::Write { path: MODULES.to_owned(), store: None };
                 let context = self.context(&start);
                 let explanation = self.explain(event.actor, &effect, &[], &Ruling::Unrestricted, &context);
                 self.note_writer(sequence, event, MODULES, &explanation, &start);
+                self.watch(sequence, event, &start);
+            }
+            Activity::Listen { on } => {
+                self.lineage.listens(event.actor, *on);
                 self.watch(sequence, event, &start);
             }
             Activity::UnixConnect { file } => {
@@ -537,6 +545,7 @@ impl Engine {
                 self.watch(sequence, event, &start);
             }
             Activity::Mount { .. }
+            | Activity::Mknod { .. }
             | Activity::Memfd { .. }
             | Activity::Socket { .. }
             | Activity::Query { .. }
@@ -819,6 +828,10 @@ impl Engine {
 
     fn open(&mut self, sequence: u64, event: &Event, file: &File, access: Access, start: &Start) {
         if access.directory {
+            // An agent, and what it starts, may look for where credentials are before it opens any.
+            if self.lineage.get(event.actor).is_some_and(|process| process.agent.is_some()) {
+                self.watch(sequence, event, start);
+            }
             return;
         }
         // A credential made during the job is an object too: a hard link can't hide it.
@@ -831,8 +844,8 @@ impl Engine {
             self.lineage.made(&file.path);
         }
         if access.write || access.create {
-            self.lineage.wrote(event.actor, &file.path);
             self.write(sequence, event, file, start);
+            self.lineage.wrote(event.actor, &file.path);
         }
         if access.read {
             self.read(sequence, event, file, start);
@@ -975,6 +988,7 @@ impl Engine {
 
     fn connect(&mut self, sequence: u64, event: &Event, to: SocketAddr, transport: Transport, start: &Start) {
         let to = SocketAddr::new(plain(to.ip()), to.port());
+        self.lineage.visits(event.actor, to, sequence);
         let is_resolver = to.port() == 53 && (self.resolvers.contains(&to.ip()));
         // Port 0 is how the C library asks the kernel for a route; nothing is sent.
         if to.ip().is_loopback() || to.ip().is_unspecified() || is_resolver || to.port() == 0 {

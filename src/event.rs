@@ -192,6 +192,10 @@ pub enum Activity {
         kind: String,
         protocol: u32,
     },
+    /// The actor waits for TCP connections to this address of the host.
+    Listen {
+        on: SocketAddr,
+    },
     /// The actor asked a name server for the records of type `kind` (`A`, `TXT`, …). `more` is how
     /// many other questions the same message held.
     Query {
@@ -446,6 +450,7 @@ impl Activity {
             | Self::Query { .. }
             | Self::Hello { .. }
             | Self::UnixConnect { .. }
+            | Self::Listen { .. }
             | Self::Socket { .. } => Plane::Egress,
             Self::Lost { .. } | Self::HookLost { .. } => return None,
         })

@@ -146,6 +146,8 @@ pub struct Command {
     pub words: Vec<Word>,
     /// Where it is written; `None` for the command line itself.
     pub location: Option<Location>,
+    /// The command among whose words it stands: `echo` for `echo "$(date)"`.
+    pub within: Option<String>,
 }
 
 impl Command {

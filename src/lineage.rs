@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::event::{Launch, ProcessKey, Timestamp};
@@ -171,6 +172,19 @@ pub struct Lineage {
     tampered: HashMap<u64, Touch>,
     /// Hashes of the paths that came to be in the job.
     made: HashSet<u64>,
+    /// Who waits for TCP connections, by port.
+    listeners: HashMap<u16, Listener>,
+    /// Hashes of the folders that clients filled from elsewhere below an agent.
+    fetched: HashSet<u64>,
+}
+
+/// A process that waits for TCP connections.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    pub process: ProcessKey,
+    pub on: SocketAddr,
+    /// Who connected last that is neither above nor below it: process and record.
+    pub visitor: Option<(ProcessKey, u64)>,
 }
 
 impl Lineage {
@@ -186,6 +200,8 @@ impl Lineage {
     const INLETS: usize = 1024;
     /// Strands that are remembered beside those that live.
     const STRANDS: usize = 4096;
+    /// Fetched folders that are remembered.
+    const FETCHED: usize = 1 << 16;
 
     pub fn get(&self, key: ProcessKey) -> Option<&Process> {
         self.processes.get(&key)
@@ -537,6 +553,35 @@ impl Lineage {
         self.ancestors(key).find(|process| process.standing != Standing::Helper)
     }
 
+    /// Notes where a process waits for connections.
+    pub fn listens(&mut self, process: ProcessKey, on: SocketAddr) {
+        self.listeners.insert(on.port(), Listener { process, on, visitor: None });
+    }
+
+    /// Notes that a process connects to where another one of the job may be waiting.
+    pub fn visits(&mut self, visitor: ProcessKey, to: SocketAddr, sequence: u64) {
+        let Some(listener) = self.listeners.get(&to.port()) else { return };
+        let is_there = listener.on.ip().is_unspecified() || listener.on.ip() == to.ip();
+        let is_of_its_tree =
+            self.is_at_or_below(visitor, listener.process) || self.is_at_or_below(listener.process, visitor);
+        if is_there
+            && !is_of_its_tree
+            && let Some(listener) = self.listeners.get_mut(&to.port())
+        {
+            listener.visitor = Some((visitor, sequence));
+        }
+    }
+
+    /// Where this process waits for connections.
+    pub fn listening(&self, process: ProcessKey) -> impl Iterator<Item = &Listener> {
+        self.listeners.values().filter(move |listener| listener.process == process)
+    }
+
+    /// Whether a client filled this folder from elsewhere, below an agent.
+    pub fn is_fetched(&self, folder: &str) -> bool {
+        !self.fetched.is_empty() && self.fetched.contains(&hash(folder))
+    }
+
     /// Notes that a process talked to somebody, and with it the tool it works for.
     pub fn contacted(&mut self, key: ProcessKey) {
         let tool: Vec<ProcessKey> = self.tool_chain(key).collect();
@@ -573,6 +618,13 @@ impl Lineage {
             return;
         }
         let is_new = self.written.insert(key);
+        if self.fetched.len() < Self::FETCHED
+            && self.get(by).is_some_and(|process| process.agent.is_some())
+            && matches!(self.client(by), Some("git" | "transfer" | "npm" | "pip" | "forges"))
+            && let Some((folder, _)) = path.rsplit_once('/')
+        {
+            self.fetched.insert(hash(folder));
+        }
         // Where clients put programs: an environment's bin folder, pip itself, a plug-in folder.
         if !(path.contains("/bin/")
             || path.contains("/site-packages/pip/")

@@ -45,9 +45,21 @@ use sidecar::Wanted;
 const REPORT_DIR: &str = "edamame-guard-report";
 /// Where a repository keeps its policy.
 pub(crate) const POLICY_FILE: &str = ".github/guard.yml";
-/// Variables kept at exec: they name the step or the agent, and hold no secret.
-const ENVIRONMENT: &[&str] =
-    &["GITHUB_ACTION", "GITHUB_OUTPUT", "GITHUB_JOB", "CI_JOB_ID", "npm_lifecycle_event"];
+/// Variables kept at exec: they name the step, the agent or a service of the runner, and hold no secret.
+const ENVIRONMENT: &[&str] = &[
+    "GITHUB_ACTION",
+    "GITHUB_OUTPUT",
+    "GITHUB_JOB",
+    "CI_JOB_ID",
+    "npm_lifecycle_event",
+    "GITLAB_CI",
+    "CI_PROJECT_DIR",
+    "RUNNER_TRACKING_ID",
+    "ACTIONS_ID_TOKEN_REQUEST_URL",
+    "ACTIONS_RESULTS_URL",
+    "ACTIONS_CACHE_URL",
+    "ACTIONS_RUNTIME_URL",
+];
 /// How often the sensor's queue is emptied.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
 

@@ -17,11 +17,12 @@
 //! 2 ask TXT name.example 192.0.2.53:53  a question to a name server; packet ADDRESS sends one of no TCP or UDP
 //! 2 hello name.example 203.0.113.7:443  a TLS connection begins; also: enter KINDS, leave KINDS; mount SOURCE TARGET
 //! 2 close 203.0.113.7:443 900 200       a connection is over: bytes sent and received
+//! 2 listen 0.0.0.0:8080                 also: closed ADDRESS RECEIVED; list FOLDER; truncate PATH; mknod PATH MODE (octal)
 //! 2 exit
 //! ```
 //! Process 1 is `bash /w/build.sh`, whose text is the step's; home is /home/u, workspace /w.
-//! A launched path in /w or /tmp, or one marked `!`, was put there by the job. `PATH@NAME` was asked for by NAME;
-//! `in:FOLDER` behind the arguments is its working folder.
+//! A launched path in /w or /tmp, or one marked `!`, was put there by the job. A word of a launch that begins with `^` is a
+//! variable (`^NAME=value`), and `%FOLDER` or `in:FOLDER` its working folder; `PATH@NAME` was asked for by NAME; in one that begins with `'` a `_` stands for a space.
 
 use std::collections::BTreeMap;
 
@@ -205,6 +206,21 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
                 kinds: rest.iter().map(|kind| (*kind).to_owned()).collect(),
                 entered: *verb == "enter",
             },
+            "listen" => Activity::Listen { on: rest[0].parse().unwrap() },
+            "closed" => Activity::Closed {
+                to: rest[0].parse().unwrap(),
+                transport: Transport::Tcp,
+                sent: 100,
+                received: rest[1].parse().unwrap(),
+                duration: 1,
+                is_open: false,
+            },
+            "list" => Activity::Open {
+                file: file(),
+                access: Access { read: true, directory: true, ..Access::default() },
+            },
+            "truncate" => Activity::Truncate { file: file() },
+            "mknod" => Activity::Mknod { file: file(), mode: u32::from_str_radix(rest[1], 8).unwrap() },
             "mount" => Activity::Mount { source: rest[0].into(), target: File::at(absolute(rest[1])) },
             "module" => Activity::Module { file: Some(file()) },
             "exit" => Activity::Exit { status: crate::event::ExitStatus::Code(0) },
@@ -265,24 +281,38 @@ fn arguments(words: &[&str]) -> Vec<String> {
             let text = words[2..].join(" ").replace('_', " ").replace("</dev/null", "< /dev/null");
             all().take(2).chain([text]).collect()
         }
-        _ => all().collect(),
+        _ => all()
+            .map(|word| word.strip_prefix('\'').map_or_else(|| word.clone(), |text| text.replace('_', " ")))
+            .collect(),
     }
 }
 
+/// The working folder that a word of a launch names.
+fn folder_of(word: &str) -> Option<&str> {
+    word.strip_prefix("in:").or_else(|| word.strip_prefix('%').filter(|rest| rest.starts_with('/')))
+}
+
 fn launch(words: &[&str]) -> Activity {
-    let (directory, words) =
-        match words.split_last().and_then(|(last, rest)| Some((last.strip_prefix("in:")?, rest))) {
-            Some((directory, words)) => (directory, words),
-            None => ("/w", words),
-        };
     let (path, requested) =
         words[0].split_once("@/").map_or((words[0], None), |(path, name)| (path, Some(name)));
     let file = executable(path);
+    let variable = |word: &&str| {
+        let (name, value) = word.strip_prefix('^')?.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    };
+    let folder = words.iter().find_map(|word| folder_of(word));
+    let environment = words.iter().filter_map(variable).collect();
+    let plain: Vec<&str> = words[1..]
+        .iter()
+        .copied()
+        .filter(|word| !word.starts_with('^') && folder_of(word).is_none())
+        .collect();
     Activity::Launch(Launch {
         requested: requested.map_or_else(|| file.path.clone(), |name| format!("/{name}")),
         executable: file,
-        arguments: arguments(&words[1..]),
-        directory: directory.into(),
+        arguments: arguments(&plain),
+        directory: folder.unwrap_or("/w").into(),
+        environment,
         uid: 1000,
         ..Launch::default()
     })

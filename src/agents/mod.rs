@@ -280,7 +280,7 @@ static RELAYS: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| {
     (set.build().unwrap_or_else(|error| panic!("{error}")), owners)
 });
 
-/// Options of agents that switch their questions off.
+/// Options of agents that switch their questions off, and values of such options.
 const UNASKED: &[&str] = &[
     "--dangerously-skip-permissions",
     "--allow-dangerously-skip-permissions",
@@ -297,11 +297,41 @@ const UNASKED: &[&str] = &[
     "--yes-always",
     "--auto-approve",
     "--force",
+    "--dangerously-allow-all",
+    "--dangerously-skip-all-approvals",
+    "--skip-permissions-unsafe",
+    "--approval-mode=auto",
+    "--ask-for-approval=never",
+    "--always-approve",
+    "--auto-approve-all",
+    "--no-confirm",
+    "sandbox_mode=danger-full-access",
+    "approval_policy=never",
+];
+
+/// Options whose next word switches the questions off.
+const UNASKED_VALUES: &[(&str, &str)] = &[
+    ("--permission-mode", "bypassPermissions"),
+    ("--approval-mode", "yolo"),
+    ("--ask-for-approval", "never"),
+    ("-a", "never"),
+    ("--sandbox", "danger-full-access"),
+    ("-s", "danger-full-access"),
 ];
 
 /// The option among these words that switches an agent's questions off.
 pub fn unasked(arguments: &[String]) -> Option<&str> {
-    arguments.iter().skip(1).map(String::as_str).find(|word| UNASKED.contains(word))
+    let words = || arguments.iter().skip(1).map(String::as_str);
+    let alone = words().find(|word| UNASKED.contains(&word.replace('"', "").as_str()));
+    alone.or_else(|| {
+        words().zip(words().skip(1)).find(|pair| UNASKED_VALUES.contains(pair)).map(|(option, _)| option)
+    })
+}
+
+/// The agent whose program lies at this path.
+pub fn program_at(path: &str) -> Option<&'static Agent> {
+    let (set, owners) = &*PROGRAMS;
+    set.matches(path).first().map(|index| ALL[owners[*index]])
 }
 
 /// Whose record this file is, by its path, and how it is read. A database's log is the database.

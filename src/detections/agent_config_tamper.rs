@@ -2,8 +2,9 @@
 //!
 //! ## What it sees
 //! Agents' settings (hooks, tool servers, permissions), their instruction and memory files, editor tasks, workflow files and the guard's
-//! own policy, written by other people's code, or by an agent and what it starts. The first creation counts. git's own checkouts and
-//! what package clients unpack do not.
+//! own policy, written by other people's code, or by an agent and what it starts. The first creation counts. The project's own code
+//! that changes settings which somebody keeps in a home, or puts some in place for several agents at once. git's own checkouts and
+//! what package clients unpack do not count.
 //!
 //! ## Why it matters
 //! What is written there runs the next time an agent, an editor or the job starts, with the rights of whoever starts it.
@@ -12,14 +13,16 @@
 //! Look at the change before anything starts again. Keep these files read-only for agents, or allow the path for the step.
 //!
 //! ## Known limits
-//! The agent program itself may write its settings in its home; that is a note of low severity, and what it is known to keep there is nothing. What the new text says is not judged.
+//! The agent program itself may write its settings in its home; that is a note of low severity, and what it is known to keep there is
+//! nothing. What a step's text, or the task that it gives its agent, names by its file name is meant. What the new text says is not judged.
 
-use super::{Act, Detection, Ground, Hit, attack, ground, named};
+use super::{Act, Detection, Ground, Hit, attack, ground, is_task, named};
 use crate::agents;
 use crate::catalogue;
 use crate::divergence::{Effect, Explanation};
 use crate::event::Activity;
 use crate::finding::{Confidence, RuleId, Severity, Technique};
+use crate::intent::basename;
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("agent-config-tamper"),
@@ -51,34 +54,89 @@ const COPIES: &[&str] = &[
     "/.git/",
 ];
 
+/// What a file is to whoever starts an agent, an editor or the next job.
+fn what(path: &str) -> Option<(&'static str, Severity)> {
+    if COPIES.iter().any(|part| path.contains(part)) {
+        return None;
+    }
+    [
+        ("agent-settings", "what a coding agent or an editor runs", Severity::Critical),
+        ("job-definitions", "what the next job does", Severity::Critical),
+        ("agent-instructions", "what a coding agent is told", Severity::High),
+    ]
+    .into_iter()
+    .find_map(|(id, what, severity)| catalogue::is_object(id, path).then_some((what, severity)))
+}
+
+/// The path below a home, unless it is below the workspace.
+fn below_home<'p>(act: &Act<'_>, path: &'p str) -> Option<&'p str> {
+    if path.starts_with(&format!("{}/", act.context.job.workspace)) {
+        return None;
+    }
+    let below = |home: &String| path.strip_prefix(home.as_str())?.strip_prefix('/');
+    act.context.all_homes.iter().filter(|home| home.len() > 1).find_map(below)
+}
+
+/// Which settings of a home a file belongs to: `.claude`, `.config/Code`.
+fn product(below: &str) -> &str {
+    let parts: Vec<&str> = below.splitn(3, '/').collect();
+    match parts[..] {
+        [folder @ (".config" | ".local"), name, _] => &below[..folder.len() + 1 + name.len()],
+        // `~/.claude.json` and `~/.claude/` are one agent's.
+        [first, ..] => first.strip_suffix(".json").unwrap_or(first),
+        [] => below,
+    }
+}
+
+fn is_workflow(path: &str) -> bool {
+    path.contains("/workflows/")
+}
+
+/// Settings in a home, or in the workspace, that the project's own code wrote: told when there are several.
+pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
+    let Effect::Write { path, .. } = act.effect else { return None };
+    if is_no_content(act.activity)
+        || ground(act) != Ground::Project
+        || !catalogue::is_object("agent-settings", path)
+        || what(path).is_none()
+    {
+        return None;
+    }
+    match below_home(act, path) {
+        Some(below) => Some(("agent-settings", product(below).to_owned())),
+        None => Some(("agent-settings", "./".to_owned())),
+    }
+}
+
+fn is_no_content(activity: &Activity) -> bool {
+    matches!(
+        activity,
+        Activity::Delete { .. } | Activity::Mkdir { .. } | Activity::Chmod { .. } | Activity::Chown { .. }
+    )
+}
+
 fn check(act: &Act<'_>) -> Vec<Hit> {
     let Effect::Write { path, .. } = act.effect else { return Vec::new() };
-    if matches!(act.activity, Activity::Delete { .. } | Activity::Mkdir { .. } | Activity::Chmod { .. }) {
+    if is_no_content(act.activity) {
         return Vec::new();
     }
     let ground = ground(act);
     let is_agents = act.process.agent.is_some();
-    if (ground != Ground::Foreign && !is_agents) || matches!(act.explanation, Explanation::Declared(_)) {
+    if (ground == Ground::Named && !is_agents) || matches!(act.explanation, Explanation::Declared(_)) {
         return Vec::new();
     }
-    let (what, severity) = if catalogue::is_object("agent-settings", path) {
-        ("what a coding agent or an editor runs", Severity::Critical)
-    } else if catalogue::is_object("job-definitions", path) {
-        ("what the next job does", Severity::Critical)
-    } else if catalogue::is_object("agent-instructions", path) {
-        ("what a coding agent is told", Severity::High)
-    } else {
+    let Some((what, severity)) = what(path) else { return Vec::new() };
+    if ground != Ground::Foreign && act.process.tool == Some("git") {
         return Vec::new();
-    };
-    let is_copy = COPIES.iter().any(|part| path.contains(part));
-    if is_copy || (ground != Ground::Foreign && act.process.tool == Some("git")) {
-        return Vec::new();
+    }
+    let title = format!("{} changed {what}", named(act.lineage, act.process.key));
+    if ground != Ground::Foreign && !is_agents {
+        return by_project(act, path, title);
     }
     let above = act.process.parent.and_then(|parent| act.lineage.get(parent));
     // The agent itself, not what it started.
     let is_itself = is_agents && above.is_none_or(|above| above.agent.is_none());
-    let is_own_home = act.context.all_homes.iter().any(|home| path.starts_with(&format!("{home}/.")))
-        && !path.starts_with(&format!("{}/", act.context.job.workspace));
+    let is_own_home = below_home(act, path).is_some_and(|below| below.starts_with('.'));
     let agent = act.process.agent.as_deref().and_then(agents::by_id);
     if act.process.is_agent && agent.is_some_and(|agent| agent.is_kept(path)) {
         return Vec::new();
@@ -86,9 +144,42 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     let weight = match ground {
         Ground::Foreign => (severity, Confidence::High),
         _ if is_itself && is_own_home => (Severity::Low, Confidence::Low),
+        _ if is_task(act, &[basename(path)])
+            || (is_workflow(path) && is_task(act, &["workflow", "workflows"])) =>
+        {
+            (Severity::Low, Confidence::Medium)
+        }
         _ => (severity, Confidence::Medium),
     };
-    attack(act, &DETECTION, weight, format!("{} changed {what}", named(act.lineage, act.process.key)), path)
+    attack(act, &DETECTION, weight, title, path)
+}
+
+/// The project's own code: one set of settings put in place is what a set-up does. Changing what somebody keeps in a home is
+/// not, nor is putting the same in place for one agent after the other.
+fn by_project(act: &Act<'_>, path: &str, title: String) -> Vec<Hit> {
+    let Some(below) = below_home(act, path) else { return Vec::new() };
+    if !catalogue::is_object("agent-settings", path) {
+        return Vec::new();
+    }
+    let strand = act.lineage.strand(act.process.key);
+    let is_other = strand.noted("agent-settings").any(|note| note.object != product(below));
+    let is_changed = match act.activity {
+        Activity::Open { access, .. } => !access.create && !is_own_work(act, path),
+        _ => false,
+    };
+    let weight = match (is_other, is_changed) {
+        (true, _) => (Severity::Critical, Confidence::Medium),
+        (false, true) => (Severity::High, Confidence::Medium),
+        (false, false) => (Severity::Low, Confidence::Low),
+    };
+    attack(act, &DETECTION, weight, title, path)
+}
+
+/// Whether the strand itself made what is there: then it changes its own file.
+fn is_own_work(act: &Act<'_>, path: &str) -> bool {
+    let Some(below) = below_home(act, path) else { return false };
+    let strand = act.lineage.strand(act.process.key);
+    strand.noted("agent-settings").any(|note| note.object == product(below))
 }
 
 #[cfg(test)]
@@ -138,8 +229,51 @@ mod tests {
              1 > 5 launch /usr/bin/make make setup
              5 > 6 launch /usr/bin/node node run.js
              6 create ~/.claude/settings.json
-             6 write /w/AGENTS.md",
-            &[],
+             6 write ~/.claude/settings.json
+             6 write /w/AGENTS.md
+             6 write /w/.github/workflows/ci.yml
+             6 write /w/.vscode/settings.json",
+            &["agent-config-tamper attack low /home/u/.claude/settings.json"],
         );
+    }
+
+    #[test]
+    fn a_build_that_changes_what_somebody_keeps_or_spreads_over_several_agents() {
+        let build =
+            "1 > 2 launch /usr/bin/make make build\n2 > 3 launch /usr/bin/python3.11 python3 gen.py\n";
+        expect(
+            "make build\n",
+            &format!("{build}3 write ~/.codex/config.toml"),
+            &["!agent-config-tamper attack high /home/u/.codex/config.toml"],
+        );
+        expect(
+            "make build\n",
+            &format!("{build}3 create ~/.cursor/mcp.json\n3 rename /tmp/x ~/.gemini/settings.json"),
+            &[
+                "!agent-config-tamper attack critical /home/u/.gemini/settings.json",
+                "agent-config-tamper attack low /home/u/.cursor/mcp.json",
+            ],
+        );
+        // Together with the workspace's own.
+        expect(
+            "make build\n",
+            &format!("{build}3 write /w/.vscode/tasks.json\n3 create ~/.claude.json"),
+            &["!agent-config-tamper attack critical /home/u/.claude.json"],
+        );
+    }
+
+    #[test]
+    fn an_agent_whose_task_names_the_file_is_a_note() {
+        let trace = |task: &str| {
+            format!(
+                "1 > 2 agent codex
+                 2 launch /usr/local/bin/codex codex exec {task}
+                 2 > 3 launch /usr/bin/bash bash -c x
+                 3 write /w/AGENTS.md"
+            )
+        };
+        let step = "codex exec x\n";
+        expect(step, &trace("Shorten AGENTS.md."), &["agent-config-tamper attack low /w/AGENTS.md"]);
+        expect(step, &trace("Fix the test"), &["!agent-config-tamper attack high /w/AGENTS.md"]);
     }
 }

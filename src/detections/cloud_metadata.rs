@@ -1,8 +1,9 @@
 //! A process asks the cloud's metadata address.
 //!
 //! ## What it sees
-//! A connection to the link-local addresses at which clouds hand out the machine's identity, by a process whose step does not name
-//! it, that no policy entry allows and that is not a cloud's own client. Port 53 of the platform's address is its name server.
+//! A connection to the addresses at which clouds hand out the machine's identity, by a process whose step does not name it, that no
+//! policy entry allows and that is not a cloud's own client; and that an answer came back. Port 53 of the platform's address is its
+//! name server.
 //!
 //! ## Why it matters
 //! Whoever may ask there gets the credentials of the machine, often with more rights than the job has.
@@ -11,13 +12,17 @@
 //! Block the address for jobs, or demand the session header. If the step needs it, allow the address in `.github/guard.yml`.
 //!
 //! ## Known limits
-//! Libraries of clouds ask by themselves when they find no credentials. So the project's own code gets a note of low severity;
-//! other people's code, and a download tool that was pointed there, get the attack.
+//! Libraries of clouds ask by themselves when they find no credentials. So the project's own code that has such a library open, and a
+//! program that is compiled and may have one in it, get a note of low severity, and so does a question that nobody answered. Other
+//! people's code, a download tool that was pointed there, and a script that asks by itself and is answered, get the attack.
 
 use std::net::IpAddr;
 
-use super::{Act, Detection, Ground, Hit, attack, follows_arguments, ground, is_work, named};
+use super::{
+    Act, Detection, Ground, Hit, attack, follows_arguments, ground, is_compiled, is_work, named, uses_library,
+};
 use crate::divergence::Effect;
+use crate::event::Activity;
 use crate::finding::{Confidence, RuleId, Severity, Technique};
 use crate::lineage::Standing;
 
@@ -40,17 +45,47 @@ const ADDRESSES: &[&str] = &[
     "169.254.170.2",   // Amazon's container tasks.
     "169.254.170.23",  // Amazon's pods.
     "fd00:ec2::23",
-    "fd20:ce::254",    // Google, IPv6.
-    "168.63.129.16",   // Azure's platform.
-    "100.100.100.200", // Alibaba.
-    "192.0.0.192",     // Oracle, older machines.
+    "fd20:ce::254",       // Google, IPv6.
+    "168.63.129.16",      // Azure's platform.
+    "100.100.100.200",    // Alibaba.
+    "192.0.0.192",        // Oracle, older machines.
+    "fd00:c1::a9fe:a9fe", // Oracle, IPv6.
+    "fe80::a9fe:a9fe",    // OpenStack, IPv6.
+    "169.254.0.23",       // Tencent.
+    "169.254.42.42",      // Scaleway.
+    "fd00:42::42",
+    "fd00:100:100::200", // Alibaba, IPv6.
 ];
 
 pub(super) fn is_metadata(address: IpAddr) -> bool {
     ADDRESSES.iter().any(|known| known.parse() == Ok(address))
 }
 
+/// What a strand remembers: who asked, and nothing explained it.
+pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
+    let Effect::Connect { address, .. } = act.effect else { return None };
+    (!check(act).is_empty()).then(|| ("metadata-asked", address.to_string()))
+}
+
+/// A script that asked by itself, with no library that would do so, has its answer.
+fn answered(act: &Act<'_>, to: std::net::SocketAddr) -> Vec<Hit> {
+    let asked = to.to_string();
+    let mut notes = act.lineage.strand(act.process.key).noted("metadata-asked");
+    let is_asked = notes.any(|note| note.process == act.process.key && note.object == asked);
+    if !is_asked || uses_library(act, "cloud-libraries") || is_compiled(act.process) {
+        return Vec::new();
+    }
+    let title = format!(
+        "{} asked the cloud's metadata address and got an answer",
+        named(act.lineage, act.process.key)
+    );
+    attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, asked)
+}
+
 fn check(act: &Act<'_>) -> Vec<Hit> {
+    if let (Effect::Other, Activity::Closed { to, received, .. }) = (act.effect, act.activity) {
+        return if *received > 0 { answered(act, *to) } else { Vec::new() };
+    }
     let Effect::Connect { object, address, .. } = act.effect else { return Vec::new() };
     if !is_metadata(address.ip()) || (address.port() == 53 && act.context.resolvers.contains(&address.ip())) {
         return Vec::new();
@@ -111,6 +146,36 @@ mod tests {
             "1 > 2 launch /usr/bin/make make test\n2 > 3 launch /usr/bin/python3.11 python3 t.py\n3 connect 169.254.169.254:80",
         );
         assert!(lines.iter().all(|line| line.contains(" low ")), "{lines:?}");
+    }
+
+    #[test]
+    fn a_script_of_the_project_asks_by_itself_and_is_answered() {
+        let asks = |before: &str, program: &str, after: &str| {
+            findings(
+                "make test\n",
+                "",
+                &format!(
+                    "1 > 2 launch /usr/bin/make make test\n2 > 3 launch {program}\n{before}\n3 connect 169.254.169.254:80\n{after}"
+                ),
+            )
+        };
+        let wanted = "!cloud-metadata attack high 169.254.169.254:80".to_owned();
+        for program in
+            ["/usr/bin/python3.11 python3 t.py", "/usr/bin/perl perl t.pl", "/usr/bin/bash bash t.sh"]
+        {
+            let lines = asks("", program, "3 closed 169.254.169.254:80 400");
+            assert!(lines.contains(&wanted), "{program}: {lines:?}");
+        }
+        let python = "/usr/bin/python3.11 python3 t.py";
+        let library = "3 read /w/.venv/lib/python3.11/site-packages/botocore/session.py";
+        for (before, program, after) in [
+            (library, python, "3 closed 169.254.169.254:80 400"),
+            ("", python, "3 closed 169.254.169.254:80 0"),
+            ("", "/w/target/debug/app app", "3 closed 169.254.169.254:80 400"),
+        ] {
+            let lines = asks(before, program, after);
+            assert!(lines.iter().all(|line| line.contains(" low ")), "{program}: {lines:?}");
+        }
     }
 
     #[test]

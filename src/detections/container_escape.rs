@@ -1,9 +1,10 @@
 //! A process reaches for the host: the container daemon, another namespace, a disk, the kernel's helpers.
 //!
 //! ## What it sees
-//! A connection to a container daemon's socket by a program that is no container client; the host's folders handed to a container by
-//! other people's code; a mount namespace or process numbers of another process entered; a disk mounted; a kernel helper set
-//! (`core_pattern`, `release_agent`, `modprobe`, `uevent_helper`).
+//! A connection to a container daemon's socket by a program that is no container client and has no library for it; the host's folders
+//! handed to a container; other options that undo its walls, from other people's code and below an agent; a mount namespace or process
+//! numbers of another process entered; a disk mounted, opened or made as a device; a kernel helper set (`core_pattern`,
+//! `release_agent`, `modprobe`, `uevent_helper`, `binfmt_misc`).
 //!
 //! ## Why it matters
 //! Each of these makes root of the host out of less, and a root of the host can change every later step and job.
@@ -13,14 +14,13 @@
 //!
 //! ## Known limits
 //! What happens inside a container that the daemon started is the daemon's work and not seen. Project code that speaks to the daemon
-//! itself, as test libraries do, gets a note of low severity.
+//! by a library, as test libraries do, and a compiled program, which may have one in it, get a note of low severity.
 
-use super::{Act, Detection, Ground, Hit, attack, ground, is_work, named};
+use super::{Act, Detection, Ground, Hit, attack, ground, is_compiled, is_work, named, uses_library};
 use crate::catalogue;
 use crate::divergence::Effect;
 use crate::event::Activity;
 use crate::finding::{Confidence, RuleId, Severity, Technique};
-use crate::intent::basename;
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("container-escape"),
@@ -51,6 +51,9 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             let weight = match ground {
                 Ground::Foreign => (Severity::Critical, Confidence::High),
                 _ if is_work(act, "container-clients") => return Vec::new(),
+                Ground::Project if !uses_library(act, "container-libraries") && !is_compiled(act.process) => {
+                    (Severity::High, Confidence::Medium)
+                }
                 _ => (Severity::Low, Confidence::Low),
             };
             attack(act, &DETECTION, weight, format!("{} spoke to a container daemon", who()), &file.path)
@@ -85,55 +88,135 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             attack(act, &DETECTION, (Severity::Critical, Confidence::High), title, path)
         }
         (Effect::Launch { .. }, Activity::Launch(launch)) if ground != Ground::Named => {
-            if !is_work(act, "container-clients") {
+            if !is_work(act, "container-clients") || !makes_container(&launch.arguments) {
                 return Vec::new();
             }
-            let Some(handed) = handed(&launch.arguments) else { return Vec::new() };
             let weight = match ground {
                 Ground::Foreign => (Severity::Critical, Confidence::High),
                 _ => (Severity::High, Confidence::Medium),
             };
-            let title = format!("{} hands {handed} of the host to a container", who());
-            attack(act, &DETECTION, weight, title, handed)
+            if let Some(handed) = handed(&launch.arguments) {
+                let title = format!("{} hands {handed} of the host to a container", who());
+                return attack(act, &DETECTION, weight, title, handed);
+            }
+            let undone = undone(&launch.arguments);
+            let is_alone = undone.len() == 1 && ground == Ground::Project && act.process.agent.is_none();
+            if undone.is_empty() || is_alone {
+                return Vec::new();
+            }
+            let title = format!("{} starts a container without its walls: {}", who(), undone.join(", "));
+            attack(act, &DETECTION, weight, title, undone.join(" "))
+        }
+        (Effect::Other, Activity::Mknod { file, mode }) if mode & 0o170_000 == 0o060_000 => {
+            if ground == Ground::Named {
+                return Vec::new();
+            }
+            let confidence = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
+            let title = format!("{} made a device of a disk at {}", who(), file.path);
+            attack(act, &DETECTION, (Severity::Critical, confidence), title, &file.path)
+        }
+        (Effect::Other, Activity::Open { file, .. }) if is_disk(&file.path) => {
+            if ground == Ground::Named || (ground == Ground::Project && is_work(act, "disk-tools")) {
+                return Vec::new();
+            }
+            let confidence = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
+            let title = format!("{} opened the disk {}, past its file system", who(), file.path);
+            attack(act, &DETECTION, (Severity::High, confidence), title, &file.path)
         }
         _ => Vec::new(),
     }
 }
 
-fn is_disk(source: &str) -> bool {
+pub(super) fn is_disk(source: &str) -> bool {
     let Some(device) = source.strip_prefix("/dev/") else { return false };
     ["sd", "nvme", "vd", "xvd", "mmcblk", "mapper/", "dm-", "disk/"]
         .iter()
         .any(|kind| device.starts_with(kind))
 }
 
+/// Whether these words of a container client make a container: `docker -H x run`, `podman container create`.
+fn makes_container(words: &[String]) -> bool {
+    words.iter().skip(1).take(8).any(|word| matches!(word.as_str(), "run" | "create"))
+}
+
+/// Options that undo a container's walls.
+fn undone(words: &[String]) -> Vec<&str> {
+    const UNDONE: &[&str] = &[
+        "--privileged",
+        "--pid=host",
+        "--ipc=host",
+        "--userns=host",
+        "--uts=host",
+        "--cgroupns=host",
+        "--cap-add=ALL",
+        "--cap-add=SYS_ADMIN",
+        "--cap-add=SYS_PTRACE",
+        "--cap-add=SYS_MODULE",
+        "--cap-add=SYS_RAWIO",
+        "--cap-add=DAC_READ_SEARCH",
+        "--security-opt=seccomp=unconfined",
+        "--security-opt=apparmor=unconfined",
+        "--security-opt=label=disable",
+        "--security-opt=systempaths=unconfined",
+    ];
+    let told = |option: &str, value: &str| {
+        let value = value.to_ascii_uppercase().replace("CAP_", "").replace(':', "=");
+        let whole = format!("{option}={value}").to_ascii_uppercase();
+        UNDONE.iter().copied().find(|known| known.to_ascii_uppercase() == whole)
+    };
+    let mut found = Vec::new();
+    for (at, word) in words.iter().enumerate() {
+        let known = match word.split_once('=') {
+            Some((option, value)) => told(option, value),
+            None if word == "--privileged" => Some("--privileged"),
+            None => words.get(at + 1).and_then(|value| told(word, value)),
+        };
+        found.extend(known);
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
 /// The folder of the host that these words of a container client hand over whole, if it is one that gives the host away.
 fn handed(words: &[String]) -> Option<String> {
-    let verb = words.iter().skip(1).find(|word| !word.starts_with('-')).map(|word| basename(word))?;
-    if !matches!(verb, "run" | "create" | "container") {
-        return None;
-    }
     let mut words = words.iter().map(String::as_str);
     while let Some(word) = words.next() {
         let volume = match word {
-            "-v" | "--volume" | "--mount" => words.next().unwrap_or_default(),
+            "--volume" | "--mount" | "--device" => words.next().unwrap_or_default(),
+            // `-itv /:/host`
+            flags if flags.starts_with('-') && !flags.starts_with("--") && flags.ends_with('v') => {
+                words.next().unwrap_or_default()
+            }
             _ => word
                 .strip_prefix("--volume=")
                 .or_else(|| word.strip_prefix("--mount="))
-                .or_else(|| word.strip_prefix("-v").filter(|rest| rest.starts_with('/')))
+                .or_else(|| word.strip_prefix("--device="))
+                .or_else(|| word.strip_prefix("-v=").or_else(|| word.strip_prefix("-v")))
+                .filter(|rest| rest.contains('/'))
                 .unwrap_or_default(),
         };
         let source = volume
             .split(',')
             .find_map(|part| part.strip_prefix("source=").or_else(|| part.strip_prefix("src=")))
-            .or_else(|| volume.split_once(':').map(|(source, _)| source));
-        if let Some(source) = source
-            && matches!(
+            .or_else(|| Some(volume.split_once(':').map_or(volume, |(source, _)| source)));
+        let gives_away = |source: &str| {
+            matches!(
                 source.trim_end_matches('/'),
-                "" | "/etc" | "/root" | "/proc" | "/boot" | "/var" | "/usr"
-            )
-            && source.starts_with('/')
-        {
+                "" | "/etc"
+                    | "/root"
+                    | "/proc"
+                    | "/boot"
+                    | "/var"
+                    | "/usr"
+                    | "/run"
+                    | "/var/run"
+                    | "/var/lib/docker"
+                    | "/var/lib/kubelet"
+            ) && source.starts_with('/')
+                || is_disk(source)
+        };
+        if let Some(source) = source.filter(|source| gives_away(source)) {
             return Some(source.to_owned());
         }
     }
@@ -183,6 +266,71 @@ mod tests {
                 "!container-escape attack high /",
                 "file-undeclared divergence low /sys/fs/cgroup/a/release_agent",
             ],
+        );
+    }
+
+    #[test]
+    fn a_script_of_the_project_speaks_to_the_daemon_without_a_client_or_a_library() {
+        for (program, library, severity) in [
+            ("/usr/bin/python3.11 python3 x.py", "", "!container-escape attack high"),
+            ("/usr/bin/perl perl x.pl", "", "!container-escape attack high"),
+            ("/usr/bin/curl curl --unix-socket x", "", "!container-escape attack high"),
+            (
+                "/usr/bin/node node x.js",
+                "3 read /w/node_modules/dockerode/lib/docker.js",
+                "container-escape attack low",
+            ),
+            ("/w/build/integration.test integration.test", "", "container-escape attack low"),
+        ] {
+            expect(
+                "make test\n",
+                &format!(
+                    "1 > 2 launch /usr/bin/make make test\n2 > 3 launch {program}\n{library}\n3 unix /run/docker.sock"
+                ),
+                &[&format!("{severity} /run/docker.sock")],
+            );
+        }
+    }
+
+    #[test]
+    fn options_that_undo_the_walls() {
+        let agent = "1 > 2 agent codex\n2 launch /usr/local/bin/codex codex exec x\n2 > 3 launch /usr/bin/bash bash -c x\n";
+        for (words, object) in [
+            ("docker run --privileged alpine", "--privileged"),
+            ("docker -H unix:///run/docker.sock create --pid host alpine", "--pid=host"),
+            ("docker run --security-opt seccomp=unconfined alpine", "--security-opt=seccomp=unconfined"),
+            ("docker run -itv /:/host alpine", "/"),
+            ("docker run --mount type=bind,src=/etc,dst=/x alpine", "/etc"),
+            ("docker run --device /dev/sda alpine", "/dev/sda"),
+        ] {
+            expect(
+                "codex exec x\n",
+                &format!("{agent}3 > 4 launch /usr/bin/docker {words}"),
+                &[&format!("!container-escape attack high {object}")],
+            );
+        }
+        // A recipe that needs one of them for its work.
+        expect(
+            "make image\n",
+            "1 > 2 launch /usr/bin/make make image
+             2 > 3 launch /usr/bin/docker docker run --privileged registry.example/binfmt --install all
+             2 > 4 launch /usr/bin/docker docker run --network host -v /w:/w -v /var/run/docker.sock:/s alpine",
+            &[],
+        );
+    }
+
+    #[test]
+    fn disks_and_devices() {
+        expect(
+            "make test\n",
+            "1 > 2 launch /usr/bin/make make test
+             2 > 3 launch /usr/bin/python3.11 python3 x.py
+             3 mknod /tmp/d 60644
+             3 read /dev/nvme0n1p1
+             3 mknod /tmp/pipe 10644
+             2 > 4 launch /usr/sbin/blkid blkid
+             4 read /dev/sda1",
+            &["!container-escape attack critical /tmp/d", "!container-escape attack high /dev/nvme0n1p1"],
         );
     }
 

@@ -6,7 +6,8 @@
 //! policy) is opened by a program that does not own it and that the step's text does not name;
 //! below the same declared command, before or after, a connection goes to a host that neither the
 //! text, nor the nature of the command, nor the policy explains. Three different kinds of stores
-//! opened by one strand are reported without a connection too.
+//! (or three wallets, three browsers, …) opened by one strand are reported without a connection too,
+//! and so is one that a command below a coding agent opens by itself.
 //!
 //! ## Why it matters
 //! A compromised dependency or a hidden instruction takes the job's credentials and sends them
@@ -21,9 +22,11 @@
 //! kept in an environment variable is not a file and is not covered by this rule.
 
 use super::{Act, Detection, Hit, carried, could_carry, named, sureness};
+use crate::catalogue::Store;
+use crate::commands;
 use crate::divergence::{Effect, Explanation};
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
-use crate::lineage::Touch;
+use crate::lineage::{Process, Touch};
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("cred-file-access"),
@@ -71,7 +74,10 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
                 .map(|contact| joined(act, &read, contact.process, &contact.object, contact.sequence))
                 .collect();
             if hits.is_empty() {
-                hits.extend(sweep(act, path, store.title.as_str()));
+                hits.extend(sweep(act, path, store));
+            }
+            if hits.is_empty() {
+                hits.extend(by_agent(act, path, store));
             }
             hits
         }
@@ -106,30 +112,85 @@ fn joined(
     }
 }
 
-fn sweep(act: &Act<'_>, path: &str, title: &str) -> Option<Hit> {
+fn sweep(act: &Act<'_>, path: &str, store: &'static Store) -> Option<Hit> {
     let strand = act.lineage.strand(act.process.key);
-    let mut stores: Vec<(&str, &str)> =
-        strand.reads.iter().filter(|read| !read.by_owner).map(|read| (read.store, read.title)).collect();
-    let evidence = strand.reads.iter().filter(|read| !read.by_owner).map(|read| read.sequence).collect();
-    stores.sort_unstable();
-    stores.dedup();
-    let titles: Vec<&str> = stores.iter().map(|(_, title)| *title).filter(|other| *other != title).collect();
-    if titles.len() + 1 < SWEEP || matches!(act.explanation, Explanation::Own(_)) {
+    let reads = || strand.reads.iter().filter(|read| !read.by_owner);
+    let mut places: Vec<(&str, &str)> =
+        reads().map(|read| (read.store, product(act, read.store, &read.object))).collect();
+    places.push((store.id.as_str(), product(act, &store.id, path)));
+    places.sort_unstable();
+    places.dedup();
+    if places.len() < SWEEP || matches!(act.explanation, Explanation::Own(_)) {
         return None;
+    }
+    let mut titles: Vec<&str> =
+        reads().map(|read| read.title).filter(|other| *other != store.title).collect();
+    titles.sort_unstable();
+    titles.dedup();
+    if titles.is_empty() {
+        titles.push("others of that kind");
     }
     Some(Hit {
         rule: &DETECTION,
         kind: Kind::Attack,
-        severity: DETECTION.severity,
+        severity: if act.process.agent.is_some() { Severity::Critical } else { DETECTION.severity },
         confidence: Confidence::Medium,
         title: format!(
-            "{} read {title} after {}, none of which this step names",
+            "{} read {} after {}, none of which this step names",
             named(act.lineage, act.process.key),
+            store.title,
             titles.join(", ")
         ),
         process: act.process.key,
         object: path.to_owned(),
-        evidence,
+        evidence: reads().map(|read| read.sequence).collect(),
+        replaces: Some(RuleId("file-undeclared")),
+        remedy: None,
+    })
+}
+
+/// Stores that are many products at once: each wallet counts, not the files of one.
+const COLLECTIONS: &[&str] = &["wallets", "browsers", "other-cloud", "vault", "gem-tokens", "agent-tokens"];
+
+/// Which product of a store a file belongs to: its first folder below a home.
+fn product<'p>(act: &Act<'_>, store: &str, path: &'p str) -> &'p str {
+    if !COLLECTIONS.contains(&store) {
+        return "";
+    }
+    let below = |home: &String| path.strip_prefix(home.as_str())?.strip_prefix('/');
+    let rest = act.context.all_homes.iter().find_map(below).unwrap_or(path);
+    let parts: Vec<&str> = rest.splitn(3, '/').collect();
+    match parts[..] {
+        [folder @ (".config" | ".local"), name, _] => &rest[..folder.len() + 1 + name.len()],
+        [first, ..] => first,
+        [] => rest,
+    }
+}
+
+/// A command that an agent runs opens a store by itself: no build or test of the project stands in between.
+fn by_agent(act: &Act<'_>, path: &str, store: &'static Store) -> Option<Hit> {
+    act.process.agent.as_deref().filter(|_| !act.process.is_agent)?;
+    let is_driver = |process: &Process| {
+        let tool = process.tool.and_then(commands::by_id);
+        tool.is_some_and(|tool| !matches!(tool.id, "interpreters" | "shells" | "transfer"))
+    };
+    let above = act.lineage.ancestors(act.process.key).take_while(|above| !above.is_agent);
+    if std::iter::once(act.process).chain(above).any(is_driver) || store.id == "history" {
+        return None;
+    }
+    Some(Hit {
+        rule: &DETECTION,
+        kind: Kind::Divergence,
+        severity: Severity::Medium,
+        confidence: Confidence::Medium,
+        title: format!(
+            "{}, which the agent started, read {}, which nothing in this step explains",
+            named(act.lineage, act.process.key),
+            store.title
+        ),
+        process: act.process.key,
+        object: path.to_owned(),
+        evidence: Vec::new(),
         replaces: Some(RuleId("file-undeclared")),
         remedy: None,
     })
@@ -654,5 +715,63 @@ mod tests {
                 "!egress-undeclared attack high 203.0.113.7:443",
             ],
         );
+    }
+
+    #[test]
+    fn wallets_count_one_by_one_and_the_files_of_one_do_not() {
+        let lines = crate::trace::findings(
+            "make all\n",
+            "",
+            "1 > 2 launch /usr/bin/make make all
+             2 > 3 launch /usr/bin/python3.11 python3 x.py
+             3 read ~/.bitcoin/wallet.dat
+             3 read ~/.config/solana/id.json
+             3 read ~/.electrum/wallets/default",
+        );
+        assert!(
+            lines.contains(&"!cred-file-access attack high /home/u/.electrum/wallets/default".to_owned()),
+            "{lines:?}"
+        );
+        let lines = crate::trace::findings(
+            "make all\n",
+            "",
+            "1 > 2 launch /usr/bin/make make all
+             2 > 3 launch /usr/bin/python3.11 python3 x.py
+             3 read ~/.bitcoin/wallet.dat
+             3 read ~/.bitcoin/wallets/a
+             3 read ~/.bitcoin/wallets/b
+             3 read ~/.aws/config
+             3 read ~/.aws/credentials",
+        );
+        assert!(lines.iter().all(|line| line.contains(" low ")), "{lines:?}");
+    }
+
+    #[test]
+    fn a_command_of_an_agent_opens_a_store_by_itself() {
+        let below = |command: &str| {
+            format!(
+                "1 > 2 agent codex
+                 2 launch /usr/local/bin/codex codex exec x
+                 2 > 3 launch /usr/bin/bash bash -c x
+                 {command}"
+            )
+        };
+        let lines = crate::trace::findings(
+            "codex exec x\n",
+            "",
+            &below("3 > 4 launch /usr/bin/node node -e x\n4 read ~/.kube/config"),
+        );
+        assert!(
+            lines.contains(&"cred-file-access divergence medium /home/u/.kube/config".to_owned()),
+            "{lines:?}"
+        );
+        // Its owner, and a test that the agent runs.
+        for command in [
+            "3 > 4 launch /usr/bin/kubectl kubectl get pods\n4 read ~/.kube/config",
+            "3 > 4 launch /usr/bin/node node /usr/bin/npm test\n4 > 5 launch /usr/bin/node node t.js\n5 read ~/.kube/config",
+        ] {
+            let lines = crate::trace::findings("codex exec x\n", "", &below(command));
+            assert!(lines.iter().all(|line| line.contains(" low ")), "{command}: {lines:?}");
+        }
     }
 }

@@ -1,8 +1,10 @@
-//! Many files are deleted that the job did not make.
+//! Many files are deleted or overwritten that the job did not make.
 //!
 //! ## What it sees
 //! Fifty or more files of a home, or of the workspace's sources and history, deleted or emptied in one strand by code that the step's
-//! text does not name. What the job itself made, caches, installed packages and build output do not count. A disk opened for writing.
+//! text does not name; in a home also overwritten or given other names, and fewer files when they are all over it. By other people's
+//! code, files of the system as well. What the job itself made, caches, installed packages and build output do not count. A disk opened
+//! for writing.
 //!
 //! ## Why it matters
 //! A worm that finds no token wipes the home; an agent that misjudged its task removes far more than it was asked to.
@@ -11,10 +13,11 @@
 //! Restore the files, and look at the first deletion in the recording for who began.
 //!
 //! ## Known limits
-//! Overwriting in place is seen as ordinary writing. What a cloud or a database is told to delete is not seen. In the workspace only
-//! other people's code and coding agents are looked at: recipes that clean up are ordinary.
+//! Overwriting in place in the workspace is seen as ordinary writing. What a cloud or a database is told to delete is not seen. In the
+//! workspace only other people's code and coding agents are looked at: recipes that clean up are ordinary. What an agent's task names is
+//! meant.
 
-use super::{Act, Detection, Ground, Hit, attack, ground, named};
+use super::{Act, Detection, Ground, Hit, attack, ground, is_task, named};
 use crate::divergence::Effect;
 use crate::event::Activity;
 use crate::finding::{Confidence, RuleId, Severity, Technique};
@@ -33,6 +36,33 @@ pub const DETECTION: Detection = Detection {
 
 /// Deletions of one strand before they are the finding.
 const MANY: usize = 50;
+/// Files all over a home, and entries of it they are below, that are as telling.
+const SPREAD: usize = 15;
+const ENTRIES: usize = 6;
+/// What tools keep in a home and clear themselves.
+const KEPT_BY_TOOLS: &[&str] = &[
+    ".cache",
+    ".npm",
+    ".cargo",
+    ".rustup",
+    ".gradle",
+    ".m2",
+    ".nuget",
+    ".local",
+    ".yarn",
+    ".pnpm-store",
+    ".bun",
+    ".deno",
+    ".gem",
+    ".bundle",
+    ".pyenv",
+    ".nvm",
+    ".android",
+    ".dotnet",
+    ".java",
+    ".node-gyp",
+    ".pki",
+];
 /// Folders of which whole trees come and go in ordinary work.
 const PASSING: &[&str] = &[
     "node_modules",
@@ -76,21 +106,58 @@ fn place(act: &Act<'_>, path: &str) -> Option<&'static str> {
     if let Some(rest) = below(&act.context.job.workspace) {
         return (!is_passing(rest, true)).then_some("work");
     }
-    let rest = act.context.all_homes.iter().filter(|home| home.len() > 1).find_map(|home| below(home))?;
-    (!is_passing(rest, true)).then_some("home")
+    let home = act.context.all_homes.iter().filter(|home| home.len() > 1).find_map(|home| below(home));
+    match home {
+        Some(rest) if !is_passing(rest, true) && !rest.starts_with('.') => Some("home"),
+        Some(rest) => {
+            let first = rest.split('/').next().unwrap_or_default();
+            (first.starts_with('.') && !KEPT_BY_TOOLS.contains(&first)).then_some("settings")
+        }
+        None => {
+            let is_system = ["/usr/", "/opt/", "/etc/", "/boot/", "/srv/", "/var/lib/", "/lib/"]
+                .iter()
+                .any(|folder| path.starts_with(folder));
+            let root = act.lineage.get(act.process.strand);
+            let is_packages = root.is_some_and(|root| root.tool == Some("system-packages"));
+            (is_system && !is_packages && ground(act) == Ground::Foreign).then_some("system")
+        }
+    }
+}
+
+/// The entry of a home that a file is below.
+fn entry<'p>(act: &Act<'_>, path: &'p str) -> &'p str {
+    let below = |home: &String| path.strip_prefix(home.as_str())?.strip_prefix('/');
+    let rest = act.context.all_homes.iter().find_map(below).unwrap_or(path);
+    rest.split('/').next().unwrap_or(rest)
+}
+
+/// Whether an act does away with what was in a file. In a home, a new text over the old one does so too.
+fn is_loss(act: &Act<'_>, path: &str, place: &str) -> bool {
+    match act.activity {
+        Activity::Delete { .. } | Activity::Truncate { .. } => true,
+        Activity::Open { access, .. } => place == "home" && access.write && !access.create && !access.read,
+        Activity::Rename { from, .. } => place == "home" && from.path == path,
+        _ => false,
+    }
 }
 
 /// What a deletion is remembered by.
 pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
-    let (Effect::Write { path, .. }, Activity::Delete { .. } | Activity::Truncate { .. }) =
-        (act.effect, act.activity)
-    else {
-        return None;
-    };
-    if ground(act) == Ground::Named {
+    let Effect::Write { path, .. } = act.effect else { return None };
+    let is_candidate = matches!(
+        act.activity,
+        Activity::Delete { .. } | Activity::Truncate { .. } | Activity::Open { .. } | Activity::Rename { .. }
+    );
+    if !is_candidate || ground(act) == Ground::Named {
         return None;
     }
-    let kind = if place(act, path)? == "home" { "deleted-home" } else { "deleted-work" };
+    let place = place(act, path).filter(|place| is_loss(act, path, place))?;
+    let kind = match place {
+        "home" => "deleted-home",
+        "settings" => "deleted-settings",
+        "system" => "deleted-system",
+        _ => "deleted-work",
+    };
     Some((kind, path.clone()))
 }
 
@@ -108,20 +175,32 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         return Vec::new();
     }
     let Some((kind, _)) = kept(act) else { return Vec::new() };
-    let count = act.lineage.strand(act.process.key).noted(kind).count() + 1;
-    if count < MANY {
+    let strand = act.lineage.strand(act.process.key);
+    let is_of_home = matches!(kind, "deleted-home" | "deleted-settings");
+    let count = strand.noted(kind).count() + 1;
+    let is_spread = || {
+        let noted = || strand.noted("deleted-home").chain(strand.noted("deleted-settings"));
+        let mut entries: Vec<&str> = noted().map(|note| entry(act, &note.object)).collect();
+        entries.push(entry(act, path));
+        entries.sort_unstable();
+        entries.dedup();
+        entries.len() >= ENTRIES && noted().count() + 1 >= SPREAD
+    };
+    if (count < MANY || kind == "deleted-settings") && !(is_of_home && is_spread()) {
         return Vec::new();
     }
     let ground = ground(act);
     let is_agents = act.process.agent.is_some();
-    let weight = match (kind, ground) {
-        (_, Ground::Foreign) => (Severity::Critical, Confidence::High),
-        ("deleted-home", _) => (Severity::Critical, Confidence::Medium),
-        _ if is_agents => (Severity::High, Confidence::Medium),
+    let folders: Vec<&str> = path.split('/').filter(|folder| !folder.is_empty()).collect();
+    let weight = match ground {
+        Ground::Foreign => (Severity::Critical, Confidence::High),
+        _ if is_of_home => (Severity::Critical, Confidence::Medium),
+        _ if is_agents && !is_task(act, &folders) => (Severity::High, Confidence::Medium),
         _ => return Vec::new(),
     };
     let (place, object) = match kind {
-        "deleted-home" => ("a home", "~/**"),
+        "deleted-home" | "deleted-settings" => ("a home", "~/**"),
+        "deleted-system" => ("the system", "/**"),
         _ => ("the workspace", "./**"),
     };
     attack(
@@ -177,5 +256,58 @@ mod tests {
             write!(trace, "\n3 create /home/u/made/f{file}\n3 delete /home/u/made/f{file}").unwrap();
         }
         assert_eq!(findings("npm ci\n", "", &trace), [""; 0]);
+    }
+
+    #[test]
+    fn overwritten_renamed_and_all_over_a_home() {
+        let many = |line: &str| {
+            (0..60).fold(RECIPE.to_owned(), |all, file| {
+                format!("{all}\n{}", line.replace('#', &file.to_string()))
+            })
+        };
+        for line in [
+            "3 write ~/Pictures/#.jpg",
+            "3 truncate ~/Pictures/#.jpg",
+            "3 rename ~/Pictures/#.jpg ~/Pictures/#.locked",
+        ] {
+            let lines = findings("make all\n", "", &many(line));
+            assert_eq!(lines, ["!destructive attack critical ~/**"], "{line}");
+        }
+        // New files, and what a tool keeps for itself.
+        for line in ["3 create ~/Pictures/#.jpg", "3 delete ~/.cargo/registry/#", "3 write /w/src/#.c"] {
+            assert_eq!(findings("make all\n", "", &many(line)), [""; 0], "{line}");
+        }
+        let mut trace = RECIPE.to_owned();
+        for folder in ["Documents", "projects", ".ssh", ".aws", ".config/gh", ".docker"] {
+            for file in 0..4 {
+                write!(trace, "\n3 delete ~/{folder}/{file}").unwrap();
+            }
+        }
+        assert_eq!(findings("make all\n", "", &trace), ["!destructive attack critical ~/**"]);
+        let logout =
+            format!("{RECIPE}\n3 delete ~/.npmrc\n3 delete ~/.docker/config.json\n3 delete ~/.netrc");
+        assert!(findings("make all\n", "", &logout).iter().all(|line| !line.contains("destructive")));
+    }
+
+    #[test]
+    fn what_an_agents_task_names_is_meant() {
+        let step = "codex exec x\n";
+        let agent = |task: &str| {
+            format!(
+                "1 > 2 agent codex
+                 2 launch /usr/local/bin/codex codex exec {task}
+                 2 > 3 launch /usr/bin/rm rm -rf legacy"
+            )
+        };
+        assert_eq!(deleted(step, &agent("Remove the folder legacy"), "/w/legacy", 90), [""; 0]);
+        assert_eq!(deleted(step, &agent("Fix one.js"), "/w/legacy", 90), ["!destructive attack high ./**"]);
+    }
+
+    #[test]
+    fn other_peoples_code_takes_the_system_away() {
+        assert!(
+            deleted("npm ci\n", SCRIPT, "/usr/lib/git-core", 60)
+                .contains(&"!destructive attack critical /**".to_owned())
+        );
     }
 }

@@ -7,6 +7,7 @@ mod agent_config_tamper;
 mod agent_contradicted;
 mod agent_escalation;
 mod agent_record_lost;
+mod agent_tool_divergence;
 mod agent_undeclared;
 mod build_tamper;
 mod ci_token_abuse;
@@ -51,12 +52,12 @@ pub use coverage_heartbeat::DETECTION as HEARTBEAT;
 pub use coverage_hook::DETECTION as HOOK;
 pub use coverage_lineage::DETECTION as LINEAGE;
 pub use coverage_records::DETECTION as RECORDS;
-pub use cred_file_access::DETECTION as CREDENTIAL;
 pub use egress_undeclared::DETECTION as EGRESS;
 pub use file_undeclared::DETECTION as FILE;
 pub use policy_changed::DETECTION as POLICY_CHANGED;
 pub use posture_drift::DETECTION as POSTURE;
 pub use run_undeclared::DETECTION as RUN;
+pub use runner_takeover::DETECTION as TAKEOVER;
 pub use sandbox_path_escape::is_astray;
 pub use sensor_evasion::DETECTION as EVASION;
 
@@ -67,6 +68,7 @@ pub fn all() -> &'static [&'static Detection] {
         &agent_contradicted::DETECTION,
         &agent_escalation::DETECTION,
         &agent_record_lost::DETECTION,
+        &agent_tool_divergence::DETECTION,
         &agent_undeclared::DETECTION,
         &build_tamper::DETECTION,
         &ci_token_abuse::DETECTION,
@@ -222,8 +224,84 @@ fn of_process(path: &str) -> Option<(u32, &str)> {
 pub fn is_watched(path: &str) -> bool {
     match path.strip_prefix("/proc/") {
         Some(rest) => rest.ends_with("/environ") || rest.ends_with("/mem") || rest == "kcore",
-        None => path == "/dev/mem" || path == "/dev/kmem" || is_repository_settings(path),
+        None => {
+            path == "/dev/mem"
+                || path == "/dev/kmem"
+                || is_repository_settings(path)
+                || ci_token_abuse::is_variable_file(path)
+                || container_escape::is_disk(path)
+                || library(path).is_some()
+        }
     }
+}
+
+/// Whether what came back on a connection to this address is put before the rules.
+pub fn is_answer_watched(to: std::net::SocketAddr) -> bool {
+    cloud_metadata::is_metadata(to.ip())
+}
+
+/// Which kind of library a file belongs to whose work explains what a rule looks for.
+fn library(path: &str) -> Option<&'static str> {
+    let is_library = path.contains("-packages/")
+        || path.contains("/node_modules/")
+        || path.contains("/gems/")
+        || path.contains("/vendor/")
+        || path.ends_with(".jar")
+        || path.ends_with(".dll");
+    let kinds = ["cloud-libraries", "container-libraries"];
+    if is_library { kinds.into_iter().find(|kind| catalogue::is_object(kind, path)) } else { None }
+}
+
+/// Whether the program, or one that it was forked from, has opened a library of this kind.
+fn uses_library(act: &Act<'_>, kind: &str) -> bool {
+    let mut notes = act.lineage.strand(act.process.key).noted(kind);
+    notes.any(|note| act.lineage.is_at_or_below(act.process.key, note.process))
+}
+
+/// Whether the program is compiled, so that nothing it opens tells which libraries it has.
+fn is_compiled(process: &Process) -> bool {
+    let is_interpreter = matches!(process.tool, Some("interpreters" | "shells" | "transfer"));
+    let launch = process.launch.as_deref();
+    !is_interpreter
+        && launch.is_some_and(|launch| {
+            let name = crate::intent::basename(&launch.executable.path);
+            launch.script.is_none()
+                && launch.applet().is_none()
+                && !commands::tool(name).is_some_and(|tool| matches!(tool.id, "interpreters" | "shells"))
+        })
+}
+
+/// A destination that no name server's answer stood for, outside of private networks: nobody's service is known by that.
+fn is_nameless(act: &Act<'_>) -> bool {
+    let Effect::Connect { object, address, .. } = act.effect else { return false };
+    let is_private = match address.ip() {
+        std::net::IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
+        std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    };
+    !is_private && object.parse::<std::net::SocketAddr>().is_ok()
+}
+
+/// Whether the task that an agent was given names one of these: a word, or the end of a path, on the agent's own command line.
+fn is_task(act: &Act<'_>, names: &[&str]) -> bool {
+    let mut above = act.lineage.ancestors(act.process.key);
+    let agent = if act.process.is_agent { Some(act.process) } else { above.find(|process| process.is_agent) };
+    let is_named = |text: &str| {
+        text.split(|letter: char| letter.is_whitespace() || "\"'`,;:()".contains(letter))
+            .map(|word| word.trim_end_matches(['.', '/', '!', '?']))
+            .any(|word| names.iter().any(|name| crate::intent::basename(word).eq_ignore_ascii_case(name)))
+    };
+    let words = agent.and_then(|agent| agent.launch.as_deref()).map(|launch| &launch.arguments);
+    words.is_some_and(|words| words.iter().skip(1).any(|word| is_named(word)))
+}
+
+/// Whether two processes can hand each other something: one below the other, or of the same parent.
+fn is_near(lineage: &Lineage, one: ProcessKey, other: ProcessKey) -> bool {
+    lineage.is_at_or_below(one, other)
+        || lineage.is_at_or_below(other, one)
+        || lineage
+            .get(one)
+            .zip(lineage.get(other))
+            .is_some_and(|(one, other)| one.parent.is_some() && one.parent == other.parent)
 }
 
 /// Where git keeps a repository's settings, and a checkout its credential.
@@ -237,12 +315,25 @@ pub fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
         return Some(kept);
     }
     match (act.effect, act.activity) {
-        (Effect::Other, Activity::Open { file, .. }) => {
-            let Some((pid, entry)) = of_process(&file.path) else { return ci_token_abuse::kept(act) };
-            (entry == "environ" && pid != act.process.key.pid).then(|| ("environ", file.path.clone()))
+        (Effect::Other, Activity::Open { file, access }) if access.directory => {
+            let folder = catalogue::credential_folder(&file.path, act.context.all_homes)?;
+            Some(("listed", folder.to_owned()))
         }
         (Effect::Write { path, .. }, Activity::Symlink { .. }) => Some(("link", path.clone())),
-        (Effect::Write { .. }, _) => destructive::kept(act),
+        (Effect::Other, Activity::Open { file, .. }) => match of_process(&file.path) {
+            Some((pid, entry)) => {
+                (entry == "environ" && pid != act.process.key.pid).then(|| ("environ", file.path.clone()))
+            }
+            None => {
+                library(&file.path).map(|kind| (kind, String::new())).or_else(|| ci_token_abuse::kept(act))
+            }
+        },
+        (Effect::Write { .. }, _) => agent_config_tamper::kept(act)
+            .or_else(|| runner_takeover::kept(act))
+            .or_else(|| agent_escalation::kept(act))
+            .or_else(|| destructive::kept(act)),
+        (Effect::Launch { .. }, _) => agent_escalation::kept(act).or_else(|| ci_token_abuse::kept(act)),
+        (Effect::Connect { .. }, _) => cloud_metadata::kept(act).or_else(|| ci_token_abuse::kept(act)),
         (_, Activity::Query { name, .. }) => egress_covert_channel::kept(name).map(|name| ("query", name)),
         (_, Activity::Namespace { kinds, entered: false }) if kinds.iter().any(|kind| kind == "pid") => {
             Some(("pid-namespace", String::new()))
@@ -285,7 +376,7 @@ fn carried<'a>(strand: &'a Strand, act: &Act<'_>) -> Vec<&'a Touch> {
     // started, may be told to talk to anybody.
     let is_steered = sender.standing == Standing::Script || follows_arguments(sender);
     let is_own =
-        |read: &Touch| read.process == sender.key && (is_steered || is_astray(read, act)) && !read.is_casual;
+        |read: &Touch| read.process == sender.key && (is_steered || goes_astray(read, act)) && !read.is_casual;
     strand
         .reads
         .iter()
@@ -311,7 +402,7 @@ fn printer<'a>(lineage: &'a Lineage, read: &Touch) -> Option<&'a Process> {
 }
 
 /// Whether a credential for services with names was read, and the act talks to a bare public address, or is a compiler's.
-fn is_astray(read: &Touch, act: &Act<'_>) -> bool {
+fn goes_astray(read: &Touch, act: &Act<'_>) -> bool {
     let Effect::Connect { object, address, .. } = act.effect else { return false };
     let is_unnamed = *object == address.to_string();
     let names = if is_unnamed { &[][..] } else { std::slice::from_ref(object) };

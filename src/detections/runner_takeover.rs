@@ -2,6 +2,9 @@
 //!
 //! ## What it sees
 //! The runner's programs, settings and credentials, and the actions it downloaded, written by other people's or the project's own code.
+//! A runner that such code registers or starts itself: by the files that registering leaves side by side, and by its program. A process
+//! that is given another mark than the one by which the runner ends what a job leaves behind, and one that a program of the project
+//! forked off and left behind when it ended.
 //!
 //! ## Why it matters
 //! The runner starts every later step and job, and holds all their secrets; a changed action runs in its own later step.
@@ -10,13 +13,16 @@
 //! Throw the machine away and register the runner anew. Runners for one job each have nothing to take over.
 //!
 //! ## Known limits
-//! Runners are known by their usual folders. A second runner that is registered under another account is seen as its connection only.
-//! What an action installs below itself (`node_modules`) does not count.
+//! Runners are known by their usual folders and programs. What an action installs below itself does not count. A daemon that outlives
+//! the job and was started as a program of its own is a line in the report's gaps: many jobs leave some.
 
 use super::{Act, Detection, Ground, Hit, attack, ground, named};
 use crate::catalogue;
 use crate::divergence::{Effect, Explanation};
+use crate::event::{Activity, Launch};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
+use crate::intent::basename;
+use crate::lineage::Standing;
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("runner-takeover"),
@@ -30,20 +36,133 @@ pub const DETECTION: Detection = Detection {
     check,
 };
 
+/// Programs of runners, and the words that register or start one; none is needed where there are none.
+const RUNNERS: &[(&str, &[&str])] = &[
+    ("Runner.Listener", &[]),
+    ("Runner.Worker", &[]),
+    ("Agent.Listener", &[]),
+    ("gitlab-runner", &["register", "run", "run-single", "start", "install"]),
+    ("gitlab-ci-multi-runner", &["register", "run", "start", "install"]),
+    ("act_runner", &["register", "daemon"]),
+    ("forgejo-runner", &["register", "daemon"]),
+    ("buildkite-agent", &["start"]),
+    ("circleci-runner", &["machine"]),
+    ("woodpecker-agent", &[]),
+];
+/// The mark by which the runner finds what a job left behind.
+const MARK: &str = "RUNNER_TRACKING_ID";
+/// What registering a runner leaves in its folder.
+const REGISTERED: &[&str] = &[".runner", ".credentials", ".credentials_rsaparams"];
+
+/// What a strand remembers: a file that registering a runner leaves.
+pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
+    let Effect::Write { path, .. } = act.effect else { return None };
+    let is_made =
+        matches!(act.activity, Activity::Open { .. } | Activity::Rename { .. } | Activity::Link { .. });
+    (is_made && REGISTERED.contains(&basename(path)) && ground(act) != Ground::Named)
+        .then(|| ("runner-registered", path.clone()))
+}
+
 fn check(act: &Act<'_>) -> Vec<Hit> {
-    let Effect::Write { path, .. } = act.effect else { return Vec::new() };
-    let ground = ground(act);
-    if ground == Ground::Named
+    match (act.effect, act.activity) {
+        (Effect::Write { path, .. }, _) => {
+            let mut hits = registered(act, path);
+            hits.extend(changed(act, path));
+            hits
+        }
+        (Effect::Launch { program }, Activity::Launch(launch)) => {
+            let mut hits = started(act, program, launch);
+            hits.extend(unmarked(act, program, launch));
+            hits
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn sureness(act: &Act<'_>) -> Confidence {
+    if ground(act) == Ground::Foreign { Confidence::High } else { Confidence::Medium }
+}
+
+fn changed(act: &Act<'_>, path: &str) -> Vec<Hit> {
+    if ground(act) == Ground::Named
         || !catalogue::is_object("runner-own", path)
         || matches!(act.explanation, Explanation::Declared(_))
         || path.starts_with(&format!("{}/", act.context.job.workspace))
         || ["/node_modules/", "/__pycache__/", "/.venv/", "/target/"].iter().any(|part| path.contains(part))
+        || is_its_own_action(act, path)
     {
         return Vec::new();
     }
-    let confidence = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
     let title = format!("{} changed the runner that runs this job", named(act.lineage, act.process.key));
-    attack(act, &DETECTION, (Severity::Critical, confidence), title, path)
+    attack(act, &DETECTION, (Severity::Critical, sureness(act)), title, path)
+}
+
+/// Whether the file is part of the very action that is at work: `…/_actions/OWNER/NAME/REF`.
+fn is_its_own_action(act: &Act<'_>, path: &str) -> bool {
+    let Some((before, rest)) = path.split_once("/_actions/") else { return false };
+    let parts: Vec<&str> = rest.splitn(4, '/').take(3).collect();
+    let folder = format!("{before}/_actions/{}/", parts.join("/"));
+    let is_of_it = |launch: &Launch| {
+        launch.program().path.starts_with(&folder)
+            || launch.arguments.iter().any(|word| word.starts_with(&folder))
+    };
+    ground(act) != Ground::Foreign
+        && std::iter::once(act.process)
+            .chain(act.lineage.ancestors(act.process.key))
+            .any(|process| process.launch.as_deref().is_some_and(is_of_it))
+}
+
+/// Two of the files that registering leaves, side by side.
+fn registered(act: &Act<'_>, path: &str) -> Vec<Hit> {
+    if kept(act).is_none() || matches!(act.explanation, Explanation::Declared(_)) {
+        return Vec::new();
+    }
+    let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+    let mut notes = act.lineage.strand(act.process.key).noted("runner-registered");
+    let other = notes.find(|note| note.object != path && folder(&note.object) == folder(path));
+    let Some(other) = other else { return Vec::new() };
+    let folder = folder(path).unwrap_or_default();
+    let title = format!("{} registered a runner of its own in {folder}", named(act.lineage, act.process.key));
+    let mut hits = attack(act, &DETECTION, (Severity::Critical, sureness(act)), title, folder);
+    hits[0].evidence.push(other.sequence);
+    hits
+}
+
+/// A runner's program, started or told to register by code that the step's text does not name.
+fn started(act: &Act<'_>, program: &str, launch: &Launch) -> Vec<Hit> {
+    if matches!(act.process.standing, Standing::Text | Standing::Command) {
+        return Vec::new();
+    }
+    let names = [basename(program), basename(&launch.executable.path), basename(&launch.requested)];
+    let is_runner = RUNNERS.iter().any(|(name, verbs)| {
+        names.contains(name)
+            && (verbs.is_empty() || launch.arguments.iter().any(|word| verbs.contains(&word.as_str())))
+    });
+    if !is_runner {
+        return Vec::new();
+    }
+    let title = format!("{} is a runner that this job starts itself", named(act.lineage, act.process.key));
+    attack(act, &DETECTION, (Severity::Critical, sureness(act)), title, program)
+}
+
+/// A process that is given another mark: the runner won't find it when the job is over.
+fn unmarked(act: &Act<'_>, program: &str, launch: &Launch) -> Vec<Hit> {
+    let Some(own) = launch.environment.get(MARK) else { return Vec::new() };
+    let mut above = act.lineage.ancestors(act.process.key).filter_map(|above| above.launch.as_deref());
+    let Some(before) = above.find_map(|above| above.environment.get(MARK)) else { return Vec::new() };
+    if own == before {
+        return Vec::new();
+    }
+    // A step's text that sets it says that something is to stay.
+    let weight = match act.process.standing {
+        Standing::Text | Standing::Command => (Severity::Low, Confidence::Medium),
+        _ => (Severity::High, sureness(act)),
+    };
+    let title = format!(
+        "{} does not carry the mark by which the runner ends what a job leaves behind",
+        named(act.lineage, act.process.key)
+    );
+    attack(act, &DETECTION, weight, title, program)
 }
 
 #[cfg(test)]
@@ -82,5 +201,89 @@ mod tests {
         );
         assert!(lines.iter().all(|line| !line.contains("runner-takeover")), "{lines:?}");
         expect("make\n", "1 > 2 launch /usr/bin/make make\n2 create /w/config.sh", &[]);
+    }
+
+    #[test]
+    fn a_runner_of_its_own_is_registered_and_started() {
+        let build = "1 > 2 launch /usr/bin/make make build\n2 > 3 launch /usr/bin/node node x.js\n";
+        let lines = findings(
+            "make build\n",
+            "",
+            &format!("{build}3 create ~/.x/.runner\n3 create ~/.x/.credentials"),
+        );
+        assert_eq!(lines, ["!runner-takeover attack critical /home/u/.x"]);
+        for program in [
+            "!/home/u/.x/bin/Runner.Listener Runner.Listener run",
+            "/usr/bin/gitlab-runner gitlab-runner register",
+        ] {
+            let lines = findings("make build\n", "", &format!("{build}3 > 4 launch {program}"));
+            assert!(
+                lines.iter().any(|line| line.starts_with("!runner-takeover attack critical")),
+                "{lines:?}"
+            );
+        }
+        // The step says so; a package has one such file; a helper of the runner packs a cache.
+        expect(
+            "./config.sh --url x\n./bin/Runner.Listener run\nmake build\n",
+            &format!(
+                "1 > 5 launch /w/bin/Runner.Listener Runner.Listener run
+                 {build}3 create ~/.x/.credentials
+                 3 > 4 launch /usr/bin/gitlab-runner gitlab-runner cache-archiver"
+            ),
+            &[],
+        );
+    }
+
+    #[test]
+    fn a_process_without_the_runners_mark() {
+        let trace = |mark: &str| {
+            format!(
+                "1 > 2 launch /usr/bin/make make build ^RUNNER_TRACKING_ID=github_1
+                 2 > 3 launch /usr/bin/python3.11 python3 x.py ^RUNNER_TRACKING_ID=github_1
+                 3 > 4 launch /usr/bin/sleep sleep 9 {mark}"
+            )
+        };
+        expect(
+            "make build\n",
+            &trace("^RUNNER_TRACKING_ID=0"),
+            &["!runner-takeover attack high /usr/bin/sleep"],
+        );
+        expect("make build\n", &trace("^RUNNER_TRACKING_ID=github_1"), &[]);
+        expect("make build\n", &trace(""), &[]);
+    }
+
+    #[test]
+    fn a_fork_that_its_program_left_behind() {
+        let trace = |ends: &str| {
+            format!(
+                "1 > 2 launch /usr/bin/make make build
+                 2 > 3 launch /usr/bin/python3.11 python3 x.py
+                 3 > 4
+                 4 > 5
+                 {ends}"
+            )
+        };
+        expect(
+            "make build\n",
+            &trace("3 exit\n4 exit\n2 exit"),
+            &["!runner-takeover attack high /usr/bin/python3.11"],
+        );
+        // It ends in time; its program still waits for it; a program of its own, as daemons are.
+        expect("make build\n", &trace("3 exit\n4 exit\n5 exit\n2 exit"), &[]);
+        expect("make build\n", &trace("5 exit"), &[]);
+        expect("make build\n", &trace("5 launch /usr/bin/redis-server redis-server\n3 exit\n4 exit"), &[]);
+    }
+
+    #[test]
+    fn an_action_that_builds_itself_stays_quiet() {
+        let lines = findings(
+            "node /srv/_actions/a/b/v1/index.js\n",
+            "",
+            "1 > 2 launch /usr/bin/node node /srv/_actions/a/b/v1/index.js
+             2 create /srv/_actions/a/b/v1/dist/tool
+             2 write /srv/_actions/c/d/v1/dist/index.js",
+        );
+        let lines: Vec<_> = lines.iter().filter(|line| line.contains("runner-takeover")).collect();
+        assert_eq!(lines, ["!runner-takeover attack critical /srv/_actions/c/d/v1/dist/index.js"]);
     }
 }

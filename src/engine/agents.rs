@@ -478,7 +478,7 @@ impl Engine {
         let mut further = Vec::new();
         for (process, object) in acts {
             let Some(process) = self.lineage.get(process) else { continue };
-            for rule in [detections::EGRESS.id, detections::FILE.id, detections::CREDENTIAL.id] {
+            for rule in [detections::EGRESS.id, detections::FILE.id] {
                 let key = GroupKey {
                     rule: rule.0,
                     step: process.step.clone(),

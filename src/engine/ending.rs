@@ -1,18 +1,19 @@
 //! How a run ends: findings folded, weighed, excused and printed with their remedy; coverage told.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{End, Engine, Group, Start};
-use crate::detections::{self, Detection};
+use crate::detections::{self, Detection, Hit};
 use crate::divergence;
 use crate::event::{Plane, ProcessKey, Reach, Sight, Timestamp, hex};
 use crate::finding::{
-    Coverage, CoverageState, Destination, Disposition, ExitView, Finding, Kind, Report, Severity, StepReport,
-    Suppressed, Verdict,
+    Confidence, Coverage, CoverageState, Destination, Disposition, ExitView, Finding, Kind, Report, Severity,
+    StepReport, Suppressed, Verdict,
 };
 use crate::intent::basename;
 use crate::job::{Job, Location, StepKey};
-use crate::lineage::Process;
+use crate::lineage::{Process, Standing};
 use crate::policy::{self, Exception, Policy, Role};
 
 /// More objects than this of one rule, step and program become one finding.
@@ -30,6 +31,7 @@ impl Engine {
         let recorded = start.fail_on.as_ref().and_then(|text| text.parse().ok());
         let fail_on = self.policy.fail_on_of(self.settings.fail_on.or(recorded));
         let sessions = self.judge_agents(&start);
+        self.left_behind(end.as_ref());
         let (posture, unread) = self.posture(&start, end.as_ref().is_some_and(|end| end.watching));
         let mut coverage = self.coverage(&start, end.as_ref());
         coverage.gaps.extend(unread);
@@ -125,6 +127,48 @@ impl Engine {
             report.notices.insert(0, "No policy: each step was compared with its own text.".to_owned());
         }
         report
+    }
+
+    /// What a program of the project, or of others, forked off and left behind when it ended itself: it runs on when the
+    /// job is over. A daemon that was started as a program of its own is told as a gap; many jobs leave some.
+    fn left_behind(&mut self, end: Option<&End>) {
+        let Some(end) = end.filter(|end| end.watching) else { return };
+        let is_left = |process: &&Process| {
+            let is_steered =
+                matches!(process.standing, Standing::Recipe | Standing::Script | Standing::Undeclared);
+            let above = self.lineage.ancestors(process.key).take_while(|above| {
+                above.launch.as_ref().map(Arc::as_ptr) == process.launch.as_ref().map(Arc::as_ptr)
+            });
+            let kin: Vec<&Process> = above.collect();
+            // Twice forked, as one does it who does not want to be found: a pool's worker has its master above it.
+            let is_detached = kin.len() >= 2 && kin.iter().all(|above| above.ended);
+            is_steered && is_detached && !process.launched && process.tool == Some("interpreters")
+        };
+        let left: Vec<(ProcessKey, u64, String, String)> = (self.lineage.survivors().iter())
+            .filter(|process| !self.running.contains(&process.key) && process.step.is_real())
+            .filter(|process| is_left(process))
+            .filter_map(|process| {
+                let program = process.launch.as_deref()?.program().path.clone();
+                Some((process.key, process.evidence, process.name.to_string(), program))
+            })
+            .collect();
+        for (process, sequence, name, program) in left {
+            let hit = Hit {
+                rule: &detections::TAKEOVER,
+                kind: Kind::Attack,
+                severity: Severity::High,
+                confidence: Confidence::Medium,
+                title: format!(
+                    "{name} forked itself off, ended, and left a process behind that outlives the job"
+                ),
+                process,
+                object: program,
+                evidence: Vec::new(),
+                replaces: None,
+                remedy: None,
+            };
+            self.record(sequence, end.time, vec![hit], None);
+        }
     }
 
     fn step_reports(&self, start: &Start) -> Vec<StepReport> {

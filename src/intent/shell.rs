@@ -32,12 +32,23 @@ pub(super) struct Reader<'a> {
     depth: usize,
     /// The command at hand goes into a pipe or a file.
     is_passed_on: bool,
+    /// The command whose words are being read.
+    inside: Option<String>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(step: &'a mut StepIntent, home: &'a str, workspace: &'a str) -> Self {
         let options = ParserOptions::default();
-        Self { step, home, workspace, variables: BTreeMap::new(), options, depth: 0, is_passed_on: false }
+        Self {
+            step,
+            home,
+            workspace,
+            variables: BTreeMap::new(),
+            options,
+            depth: 0,
+            is_passed_on: false,
+            inside: None,
+        }
     }
 
     /// Reads a whole text whose first line stands at `location`.
@@ -195,9 +206,14 @@ impl<'a> Reader<'a> {
         if let Some(name) = &command.word_or_name {
             words.push(self.word(name, here));
         }
+        let outer = self.inside.clone();
+        if let Some(first) = words.last().filter(|_| command.word_or_name.is_some()) {
+            self.inside = Some(basename(&first.text).to_owned());
+        }
         for item in command.suffix.iter().flat_map(|suffix| &suffix.0) {
             self.item(item, here, false, &mut words);
         }
+        self.inside = outer;
         if command.word_or_name.is_some() {
             self.command(words, here.cloned());
         }
@@ -304,7 +320,7 @@ impl<'a> Reader<'a> {
         if !first.known || matches!(name.as_str(), "eval" | "source" | "." | "alias") {
             self.step.is_open = true;
         }
-        let command = Command { words, location };
+        let command = Command { words, location, within: self.inside.clone() };
         let label: Arc<str> = command.to_string().into();
         // What is only printed is not done; further down a pipe, or in a file, it may be.
         if !matches!(name.as_str(), "echo" | "printf" | ":") || self.is_passed_on {
@@ -312,7 +328,7 @@ impl<'a> Reader<'a> {
                 self.mentions(word, &By::Command(Arc::clone(&label)), command.location.as_ref());
             }
         }
-        let Command { words, location } = command;
+        let Command { words, location, within } = command;
         // Text inside text: `bash -c '…'`, `eval '…'`, also behind launchers.
         let is_text_taker = |word: &Word| is_shell(basename(&word.text)) || word.text == "eval";
         if let Some(at) = words.iter().position(is_text_taker).filter(|at| *at == 0 || is_launcher(&name)) {
@@ -330,7 +346,7 @@ impl<'a> Reader<'a> {
                 self.script(&inner.text, location.as_ref());
             }
         }
-        self.step.commands.push(Command { words, location });
+        self.step.commands.push(Command { words, location, within });
     }
 
     /// Notes down every host and path a word names.

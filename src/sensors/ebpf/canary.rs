@@ -345,6 +345,13 @@ unsafe fn descriptors(file: libc::c_long) {
         libc::getsockname(server, (&raw mut address).cast(), &raw mut length);
         let client = libc::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0);
         libc::connect(client, (&raw const address).cast(), length);
+        // One that waits for connections, at a port of the kernel's choice on the loopback.
+        let mut here: libc::sockaddr_in = std::mem::zeroed();
+        here.sin_family = libc::AF_INET as libc::sa_family_t;
+        here.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+        let waiting = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+        libc::bind(waiting, (&raw const here).cast(), size_of::<libc::sockaddr_in>() as libc::socklen_t);
+        libc::listen(waiting, 1);
         libc::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_SOCK_DIAG);
         libc::syscall(libc::SYS_memfd_create, c"edamame-guard-canary".as_ptr(), libc::MFD_CLOEXEC);
     }

@@ -83,6 +83,7 @@ struct file {
 	unsigned int f_flags;
 	struct inode *f_inode;
 	struct path f_path;
+	void *private_data; /* of a socket's file: its struct socket */
 };
 
 struct fdtable {
@@ -266,11 +267,18 @@ struct sock_common {
 	__be16 skc_dport;
 	unsigned short skc_family;
 	struct in6_addr skc_v6_daddr;
+	__be32 skc_rcv_saddr;
+	__u16 skc_num; /* the own port, in the machine's order */
+	struct in6_addr skc_v6_rcv_saddr;
 };
 
 struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_protocol;
+};
+
+struct socket {
+	struct sock *sk;
 };
 
 struct tcp_sock {

@@ -43,6 +43,7 @@ pub(super) enum Tells {
     Memfd,
     Module,
     UnixConnect,
+    Listen,
     Closed,
     Socket,
     Ptrace,
@@ -68,6 +69,7 @@ enum Kind {
     Credentials,
     Connect,
     Socketcall,
+    Listen,
 }
 
 const HERE: i8 = -1;
@@ -226,6 +228,7 @@ static HOOKS: &[Row] = &[
     // Sockets.
     call("socket", Tells::Socket, libc::SYS_socket, &[359], Kind::Socket),
     call("connect-unix", Tells::UnixConnect, libc::SYS_connect, &[362], Kind::Connect),
+    call("listen", Tells::Listen, libc::SYS_listen, &[363], Kind::Listen),
     call("socketcall", Tells::Nothing, -1, &[102], Kind::Socketcall),
     // Other processes, and the kernel itself.
     call("ptrace", Tells::Ptrace, libc::SYS_ptrace, &[26], Kind::Trace).tried(),
@@ -304,7 +307,7 @@ pub(super) fn table() -> [Entry; TABLES * CALLS] {
 /// Which hooks the calls behind socketcall(2) belong to, by their number there.
 pub(super) fn socketcalls() -> [u8; SOCKETCALLS] {
     let mut hooks = [0; SOCKETCALLS];
-    for (number, name) in [(1, "socket"), (3, "connect-unix"), (17, "recvmsg")] {
+    for (number, name) in [(1, "socket"), (3, "connect-unix"), (4, "listen"), (17, "recvmsg")] {
         let place = HOOKS.iter().position(|row| row.name == name);
         hooks[number] = place.and_then(|place| u8::try_from(place).ok()).unwrap_or_default();
     }

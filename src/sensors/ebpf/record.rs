@@ -321,6 +321,7 @@ pub(super) fn decode(bytes: &[u8], clock: Clock) -> Option<Decoded> {
         }
         Tells::Ring
         | Tells::Socket
+        | Tells::Listen
         | Tells::Ptrace
         | Tells::Memory(_)
         | Tells::Bpf
@@ -509,6 +510,14 @@ fn act(tells: Tells, bytes: &[u8]) -> Option<Activity> {
             kind: word(low_second, KINDS),
             protocol: low_third,
         },
+        Tells::Listen => {
+            let mut bytes = [0; 16];
+            bytes[..8].copy_from_slice(&first.to_ne_bytes());
+            bytes[8..].copy_from_slice(&second.to_ne_bytes());
+            let [low, high, is_ipv6, ..] = third.to_le_bytes();
+            let on = SocketAddr::new(address(bytes, is_ipv6 != 0), u16::from_le_bytes([low, high]));
+            Activity::Listen { on }
+        }
         Tells::Ptrace => Activity::Trace { request: word(low_first, REQUESTS), target: low_second },
         Tells::Memory(request) => Activity::Trace { request: request.to_owned(), target: low_first },
         Tells::Bpf => Activity::Bpf { command: word(low_first, COMMANDS) },

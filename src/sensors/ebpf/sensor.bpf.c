@@ -1007,6 +1007,31 @@ static __noinline int connected(const struct act *act)
 	return tell_change(record, size);
 }
 
+/* Where a socket waits for others: its address in two words, then the port, and whether it is IPv6. */
+static __noinline int listened(const struct act *act)
+{
+	struct file *file = file_of(act->task, act->arguments[0]);
+	struct socket *socket;
+	struct sock *sock;
+	__u64 address[2] = {};
+	__u16 family;
+
+	if (!file)
+		return 0;
+	socket = LOAD(file, file, private_data);
+	sock = LOAD(socket, socket, sk);
+	family = LOAD(sock, sock, __sk_common.skc_family);
+	if (family == AF_INET)
+		address[0] = LOAD(sock, sock, __sk_common.skc_rcv_saddr);
+	else if (family == AF_INET6)
+		bpf_probe_read_kernel(&address, sizeof(address),
+				      __builtin_preserve_access_index(&sock->__sk_common.skc_v6_rcv_saddr));
+	else
+		return 0;
+	return acted(act, address[0], address[1],
+		     LOAD(sock, sock, __sk_common.skc_num) | (__u64)(family == AF_INET6) << 16);
+}
+
 /* ---- descriptors in messages ------------------------------------------------- */
 
 struct message {
@@ -1135,6 +1160,7 @@ static __always_inline void take_arguments(struct act *act, struct pt_regs *regi
 
 #define SOCKETCALL_SOCKET 1
 #define SOCKETCALL_CONNECT 3
+#define SOCKETCALL_LISTEN 4
 #define SOCKETCALL_RECVMSG 17
 #define EINPROGRESS 115
 
@@ -1187,6 +1213,7 @@ int BPF_PROG(on_call, struct pt_regs *registers, long result)
 			return 0;
 		kind = act.arguments[0] == SOCKETCALL_SOCKET	? CALL_SOCKET
 		       : act.arguments[0] == SOCKETCALL_CONNECT ? CALL_CONNECT
+		       : act.arguments[0] == SOCKETCALL_LISTEN	? CALL_LISTEN
 		       : act.arguments[0] == SOCKETCALL_RECVMSG ? CALL_RECEIVE
 								: CALL_IGNORED;
 		act.hook = settings.socketcalls[(__u32)act.arguments[0] & 31];
@@ -1204,6 +1231,8 @@ int BPF_PROG(on_call, struct pt_regs *registers, long result)
 		return made_socket(&act);
 	case CALL_CONNECT:
 		return connected(&act);
+	case CALL_LISTEN:
+		return listened(&act);
 	case CALL_TRACE:
 		if (!is_grip(act.arguments[0]))
 			return 0;

@@ -60,6 +60,7 @@ enum call_kind {
 	CALL_CREDENTIALS, /* who the caller is now */
 	CALL_CONNECT,     /* a unix socket's path */
 	CALL_SOCKETCALL,  /* one of the 32-bit socket calls, its arguments in memory */
+	CALL_LISTEN,      /* where a socket waits for others */
 	CALL_TRIED = 128, /* beside another: told even if the call failed */
 };
 

