@@ -245,6 +245,17 @@ pub enum PolicyCommand {
         #[arg(long, value_name = "RECORDING")]
         recording: Option<PathBuf>,
     },
+    /// Say what a newer policy allows that an older one does not, step by step; 86 if anything differs
+    Diff {
+        /// Policy file, or a recording: the policy that was applied to it
+        #[arg(value_name = "A")]
+        before: PathBuf,
+        /// The newer one
+        #[arg(value_name = "B")]
+        after: PathBuf,
+        #[arg(long)]
+        json: bool,
+    },
     /// Print the policy that workflows already ask for: harden-runner's endpoints, an agent's tools and sandbox
     Import {
         #[arg(required = true, value_name = "WORKFLOW")]

@@ -5,6 +5,7 @@
 //! or verb without an allow list is not restricted; an empty list allows nothing.
 
 mod beside;
+mod diff;
 mod explain;
 mod groups;
 mod hosts;
@@ -33,6 +34,7 @@ use crate::finding::{FailOn, Severity};
 use crate::job::{Location, StepKey};
 
 pub use beside::Role;
+pub use diff::{Change, Difference, Differences, OTHERS, Setting, diff};
 pub use explain::{Explained, Rest, Said};
 pub use learn::{Merged, learn, merge};
 pub use problem::{PolicyError, Problem};

@@ -1,6 +1,7 @@
 //! The one loop: wait for an [`Input`], write it down, give it to the engine; then the reports.
 
 mod action;
+mod diff;
 mod explain;
 mod harden;
 mod live;
@@ -169,6 +170,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
         Command::Policy(PolicyCommand::Explain { file, what, recording }) => {
             explain::explain(&file, what.as_deref(), recording.as_deref())
         }
+        Command::Policy(PolicyCommand::Diff { before, after, json }) => diff::diff(&before, &after, json),
         Command::Policy(PolicyCommand::Schema) => {
             print(&crate::policy::schema());
             Ok(0)

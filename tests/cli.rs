@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use edamame_guard::detections;
+use edamame_guard::policy::{Policy, Role};
 use tempfile::TempDir;
 
 /// What one call gave.
@@ -162,6 +163,57 @@ fn a_policy_is_explained_to_a_step() {
     is_golden("policy-explain-step.txt", &out);
     let all = call(here.path(), &["policy", "explain", "guard.yml"]).out;
     assert!(all.starts_with("step build/*\n") && all.contains("\nstep build/deploy\n"), "{all}");
+}
+
+#[test]
+fn two_policies_are_compared_in_words() {
+    let here = folder();
+    let old = "version: 1\nfail-on: high\ndefaults:\n  network: {allow: [api.example, \"*.cdn.example\"]}\n  run: {allow: [git, make]}\n";
+    let new = "version: 1\ndefaults:\n  network: {allow: [api.example, a.cdn.example, packages.example]}\n  run: {allow: [git], \
+               deny: [sudo]}\nsteps:\n  \"build/deploy\":\n    run: {allow: [terraform]}\nagents:\n  claude-code:\n    network: {allow: [claude]}\n";
+    for (name, text) in [("old.yml", old), ("new.yml", new)] {
+        fs::write(here.path().join(name), text).expect("a file");
+    }
+    let said = call(here.path(), &["policy", "diff", "old.yml", "new.yml"]);
+    assert_eq!((said.status, said.error.as_str()), (Some(86), ""));
+    is_golden("policy-diff.txt", &said.out);
+    let json = call(here.path(), &["policy", "diff", "old.yml", "new.yml", "--json"]);
+    assert_eq!(json.status, Some(86));
+    is_golden("policy-diff.json", &json.out);
+    let same = call(here.path(), &["policy", "diff", "old.yml", "old.yml"]);
+    assert_eq!(
+        (same.status, same.out.as_str()),
+        (Some(0), "old.yml allows what old.yml allows, and no more\n")
+    );
+    let same = call(here.path(), &["policy", "diff", "old.yml", "old.yml", "--json"]);
+    assert!(same.status == Some(0) && same.out.contains("\"same\": true"), "{}", same.out);
+    // A recording stands for the policy that was applied to it.
+    let report = recorded("policy-violations");
+    let applied = report.path().to_str().expect("plain");
+    let record = report.path().join("evidence.jsonl");
+    let both = call(here.path(), &["policy", "diff", applied, record.to_str().expect("plain")]);
+    assert_eq!(both.status, Some(0), "{}{}", both.out, both.error);
+    assert_eq!(call(here.path(), &["policy", "diff", applied, "new.yml"]).status, Some(86));
+    assert_eq!(call(here.path(), &["policy", "diff", "old.yml", "missing.yml"]).status, Some(125));
+    assert_eq!(call(here.path(), &["policy", "diff", "old.yml"]).status, Some(2));
+}
+
+#[test]
+fn what_stands_beside_a_policy_is_explained_with_its_file() {
+    let policy = |text: &str, origin: &str| Policy::parse(text, origin).expect("a policy");
+    let whole = policy("version: 1\ndefaults:\n  run: {allow: [git, npm]}\n", ".github/guard.yml")
+        .beside(
+            Role::Organisation,
+            "acme/policies/guard.yml@v1",
+            policy("version: 1\ndefaults:\n  run: {deny: [sudo]}\nagents:\n  codex: {network: {allow: [openai]}}\n", "acme/policies/guard.yml@v1"),
+        )
+        .beside(Role::Input, "allowed-endpoints", policy("version: 1\ndefaults:\n  network: {allow: [api.example]}\n", "allowed-endpoints"))
+        .beside(Role::Proposed, ".github/guard.yml", policy("version: 1\ndefaults:\n  run: {allow: [curl]}\n", ".github/guard.yml"));
+    let here = folder();
+    fs::write(here.path().join("policy.lock.yml"), whole.lock()).expect("a file");
+    let said = call(here.path(), &["policy", "explain", "policy.lock.yml", "build/test"]);
+    assert_eq!((said.status, said.error.as_str()), (Some(0), ""));
+    is_golden("policy-explain-beside.txt", &said.out);
 }
 
 #[test]

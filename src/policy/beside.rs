@@ -6,7 +6,7 @@ use super::Policy;
 use super::rules::Grant;
 
 /// Whose text it is, and so how much of it counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// The organisation's: it and the policy both have to allow.
     Organisation,
@@ -19,9 +19,9 @@ pub enum Role {
 }
 
 impl Role {
-    const ALL: [Self; 4] = [Self::Organisation, Self::Input, Self::Proposed, Self::Unreviewed];
+    pub(super) const ALL: [Self; 4] = [Self::Organisation, Self::Input, Self::Proposed, Self::Unreviewed];
 
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Organisation => "organisation",
             Self::Input => "input",

@@ -2,6 +2,7 @@
 
 use crate::job::{Location, StepKey};
 
+use super::beside::{Beside, Role};
 use super::rules::{Allow, Block, Entry, FileItem, Grant, Lists, Parts, restricts_verb};
 use super::{Exception, Policy, RuleOwner, RuleRef, Verb, wild};
 
@@ -18,6 +19,15 @@ pub struct Explained {
     pub agents: Vec<(String, Vec<Said>)>,
     /// Exceptions that speak of this step.
     pub exceptions: Vec<Exception>,
+    /// What holds beside the policy: whose text, where it is from, and what it says; it only tightens.
+    pub beside: Vec<(Role, String, Explained)>,
+}
+
+impl Explained {
+    /// Whether it has a line or a list that speaks of the step.
+    pub fn says_something(&self) -> bool {
+        self.planes.iter().chain(self.agents.iter().flat_map(|(_, planes)| planes)).any(Said::says_something)
+    }
 }
 
 /// What it says of one plane.
@@ -28,6 +38,12 @@ pub struct Said {
     pub deny: Vec<RuleRef>,
     pub allow: Vec<RuleRef>,
     pub rest: Rest,
+}
+
+impl Said {
+    pub fn says_something(&self) -> bool {
+        !self.deny.is_empty() || !self.allow.is_empty() || self.rest != Rest::Unrestricted
+    }
 }
 
 /// What becomes of an act that no line names.
@@ -44,6 +60,15 @@ pub enum Rest {
 impl Policy {
     /// Which lines speak of this step, and what becomes of an act that none of them names.
     pub fn explain(&self, step: &StepKey) -> Explained {
+        let beside = self.beside.iter().map(|Beside { role, origin, policy }| {
+            let said = policy.alone(step, role.grant());
+            (*role, origin.clone(), Explained { exceptions: Vec::new(), ..said })
+        });
+        Explained { beside: beside.collect(), ..self.alone(step, Grant::All) }
+    }
+
+    /// What this text says, without those beside it.
+    fn alone(&self, step: &StepKey, grant: Grant) -> Explained {
         let named = |block: &Block, owner| {
             let location = block.location.clone().unwrap_or_else(|| self.place());
             RuleRef { text: block.name.clone(), location, owner }
@@ -52,7 +77,7 @@ impl Policy {
         let closed = matching.iter().find(|block| block.is_closed).map(|block| named(block, RuleOwner::Step));
         let defaults = self.defaults.as_ref();
         let of_agent = |id: &String, block: &Block| {
-            let parts = Parts { defaults, blocks: vec![block], owner: RuleOwner::Agent, grant: Grant::All };
+            let parts = Parts { defaults, blocks: vec![block], owner: RuleOwner::Agent, grant };
             (id.clone(), planes(&parts))
         };
         let covers =
@@ -61,16 +86,19 @@ impl Policy {
             blocks: (defaults.iter().map(|block| named(block, RuleOwner::Defaults)))
                 .chain(matching.iter().map(|block| named(block, RuleOwner::Step)))
                 .collect(),
-            planes: planes(&Parts { defaults, blocks: matching, owner: RuleOwner::Step, grant: Grant::All }),
+            planes: planes(&Parts { defaults, blocks: matching, owner: RuleOwner::Step, grant }),
             agents: self.agents.iter().map(|(id, block)| of_agent(id, block)).collect(),
             exceptions: self.exceptions.iter().filter(covers).cloned().collect(),
+            beside: Vec::new(),
             closed,
         }
     }
 
-    /// Keys of `steps`, as the policy writes them.
+    /// Keys of `steps`, as the policy and those beside it write them.
     pub fn step_keys(&self) -> impl Iterator<Item = &str> {
-        self.steps.iter().map(|(key, _)| key.as_str())
+        std::iter::once(self)
+            .chain(self.beside.iter().map(|beside| &beside.policy))
+            .flat_map(|policy| policy.steps.iter().map(|(key, _)| key.as_str()))
     }
 
     fn place(&self) -> Location {
@@ -177,5 +205,37 @@ mod tests {
     #[test]
     fn any_lifts_the_list_of_defaults() {
         assert!(matches!(&explained(TEXT, "j/free").planes[3].rest, Rest::Lifted(_)));
+    }
+
+    #[test]
+    fn what_stands_beside_it_is_told_with_its_file() {
+        let parse = |text: &str, origin: &str| Policy::parse(text, origin).expect("a policy");
+        let policy = parse(TEXT, "p.yml")
+            .beside(
+                Role::Organisation,
+                "acme/guard.yml@v1",
+                parse("version: 1\ndefaults:\n  run: {allow: [git, npm], deny: [curl]}\nexcept: [{rule: env-harvest, reason: x}]\n", "acme/guard.yml@v1"),
+            )
+            .beside(
+                Role::Proposed,
+                "p.yml",
+                parse("version: 1\ndefaults:\n  run: {allow: [wget], deny: [ssh]}\n", "p.yml"),
+            );
+        let explained = policy.explain(&StepKey("build/test".to_owned()));
+        let [(organisation, _, theirs), (proposed, _, heads)] = explained.beside.as_slice() else {
+            panic!("{:#?}", explained.beside)
+        };
+        assert_eq!((*organisation, *proposed), (Role::Organisation, Role::Proposed));
+        assert_eq!(
+            lines(&theirs.planes[3].allow),
+            ["git acme/guard.yml@v1:3 Defaults", "npm acme/guard.yml@v1:3 Defaults"]
+        );
+        assert_eq!(lines(&theirs.planes[3].deny), ["curl acme/guard.yml@v1:3 Defaults"]);
+        assert!(matches!(theirs.planes[3].rest, Rest::Unlisted(_)) && theirs.exceptions.is_empty());
+        // What a pull request allows does not count.
+        assert_eq!(lines(&heads.planes[3].deny), ["ssh p.yml:3 Defaults"]);
+        assert!(heads.planes[3].allow.is_empty() && heads.planes[3].rest == Rest::Unrestricted);
+        assert!(theirs.says_something() && heads.says_something());
+        assert!(!parse("version: 1\n", "x").explain(&StepKey::local()).says_something());
     }
 }

@@ -129,14 +129,40 @@ impl HostRule {
     pub fn is_host_of(&self, to: &Destination) -> bool {
         match &self.target {
             Target::Name(name) => to.names.iter().any(|candidate| candidate == name),
-            Target::Below(name) => to.names.iter().any(|candidate| {
-                candidate
-                    .strip_suffix(name.as_str())
-                    .and_then(|labels| labels.strip_suffix('.'))
-                    .is_some_and(|labels| !labels.is_empty())
-            }),
+            Target::Below(name) => to.names.iter().any(|candidate| is_below(candidate, name)),
             Target::Net(net) => net.contains(to.address),
         }
+    }
+
+    /// Whether each peer that `other` speaks of is one that this speaks of, in lists of the same kind.
+    pub fn covers(&self, other: &Self, is_deny: bool) -> bool {
+        let port = match (self.port, other.port) {
+            (Some(port), other) => other == Some(port),
+            (None, Some(port)) if !is_deny && !matches!(self.target, Target::Net(_)) => {
+                matches!(port, 443 | 80)
+            }
+            (None, _) => true,
+        };
+        let transport = if is_deny {
+            self.transport.is_none() || self.transport == other.transport
+        } else {
+            self.transport.unwrap_or(Transport::Tcp) == other.transport.unwrap_or(Transport::Tcp)
+        };
+        // A wide network that is allowed does not mean the metadata service in it.
+        let is_named = is_deny || self.is_narrow_address() || !other.means_metadata();
+        port && transport && is_named && self.target.covers(&other.target)
+    }
+
+    /// Whether a rule of an allow list lets the job ask a cloud's metadata service.
+    pub fn means_metadata(&self) -> bool {
+        const SERVICES: [IpAddr; 4] = [
+            IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+            IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
+            IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+            IpAddr::V6(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0xa9fe, 0xa9fe)),
+        ];
+        self.is_narrow_address()
+            && matches!(self.target, Target::Net(net) if SERVICES.iter().any(|service| net.contains(*service)))
     }
 
     /// Whether this speaks of an address or a small network, so that it can mean a metadata service.
@@ -159,6 +185,11 @@ impl HostRule {
             _ => None,
         }
     }
+}
+
+fn is_below(candidate: &str, name: &str) -> bool {
+    let labels = candidate.strip_suffix(name).and_then(|labels| labels.strip_suffix('.'));
+    labels.is_some_and(|labels| !labels.is_empty())
 }
 
 /// Splits `host:port`, `[v6]:port`, `v4/prefix:port`; a bare IPv6 address or network has no port.
@@ -195,6 +226,16 @@ fn parse_port(text: &str) -> Result<u16, Complaint> {
 }
 
 impl Target {
+    fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Name(own), Self::Name(other)) => own == other,
+            (Self::Below(own), Self::Name(name)) => is_below(name, own),
+            (Self::Below(own), Self::Below(other)) => own == other || is_below(other, own),
+            (Self::Net(own), Self::Net(other)) => own.prefix <= other.prefix && own.contains(other.address),
+            _ => false,
+        }
+    }
+
     fn parse(host: &str, text: &str) -> Result<Self, Complaint> {
         let host = host.strip_suffix('.').filter(|rest| !rest.is_empty()).unwrap_or(host);
         if host.contains('%') {

@@ -41,6 +41,17 @@ impl PathGlob {
         Ok(Self(text.to_owned()))
     }
 
+    /// Whether each path of `other` is one of this, as far as the two texts say.
+    pub fn covers(&self, other: &Self) -> bool {
+        let is_plain = |text: &str| !text.contains(['*', '?', '[', '{', '\\']);
+        let within = self.0.strip_suffix("/**").filter(|folder| is_plain(folder));
+        self == other
+            || within.is_some_and(|folder| {
+                let rest = other.0.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
+                folder.is_empty() || rest.is_some_and(|rest| !rest.is_empty())
+            })
+    }
+
     /// The glob with `~` and `./` resolved; `None` when this machine told us no such folder.
     fn expand(&self, places: &Places) -> Option<String> {
         let within = |folder: &str, rest: &str| {

@@ -55,6 +55,20 @@ impl RunRule {
             })
     }
 
+    /// Whether each program that `other` names is one that this names.
+    pub fn covers(&self, other: &Self) -> bool {
+        let image = match (&self.image, &other.image) {
+            (Image::Name(own), Image::Name(name)) => {
+                // A name of `SAME` means other files as well.
+                let is_one = !name.contains(['*', '?']) && !SAME.iter().any(|(same, _)| same == name);
+                own == name || (is_one && wild(own, name))
+            }
+            (Image::Path(own), Image::Path(other)) => own.covers(other),
+            (own, other) => own == other,
+        };
+        image && (self.words.is_none() || self.words == other.words)
+    }
+
     /// Whether a deny list with this rule names the program, whoever placed it. Words are a beginning:
     /// `npm publish` also denies `npm publish --tag next`.
     pub fn denies(&self, program: &Program<'_>, is_path: impl Fn(&str) -> bool) -> bool {

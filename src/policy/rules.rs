@@ -221,7 +221,7 @@ pub(super) fn restricts_verb(entries: &[Entry<FileItem>], verb: Verb) -> bool {
     entries.is_empty() || entries.iter().any(|entry| is_plain(&entry.item, verb))
 }
 
-fn is_plain(item: &FileItem, verb: Verb) -> bool {
+pub(super) fn is_plain(item: &FileItem, verb: Verb) -> bool {
     matches!(item, FileItem::Path(own, _) if *own == verb)
 }
 

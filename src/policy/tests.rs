@@ -726,6 +726,47 @@ proptest! {
     }
 
     #[test]
+    fn no_act_is_judged_otherwise_without_a_line_of_the_diff(
+        before in [draft(), draft(), draft()],
+        block in 0..3_usize,
+        other in draft(),
+    ) {
+        let mut after = before.clone();
+        after[block] = other;
+        let (old, new) = (policy(&written(&before)), policy(&written(&after)));
+        let lines = diff(&old, &new).lines;
+        prop_assert!(diff(&old, &old).is_empty() && diff(&new, &new).is_empty());
+        let strict = |ruling: &Ruling| matches!(ruling, Ruling::Denied(_) | Ruling::Unlisted(_));
+        for (step, agent) in [("j/s", None), ("j/s", Some("x")), ("k/t", None)] {
+            let key = StepKey(step.to_owned());
+            let of = |policy: &Policy| policy.rules(&key, agent, &places());
+            let (old, new) = (of(&old), of(&new));
+            for act in ACTS {
+                let (was, is) = (judge(&old, act), judge(&new, act));
+                if strict(&was) == strict(&is) {
+                    continue;
+                }
+                let list = match act.split(' ').next() {
+                    Some("connect") => "network",
+                    Some("read") => "files read",
+                    Some("write") => "files write",
+                    _ => "run",
+                };
+                let holds = |line: &&Difference| {
+                    let in_step = match line.step.as_deref() {
+                        None => true,
+                        Some(OTHERS) => step == "k/t",
+                        Some(named) => named == step,
+                    };
+                    in_step && line.list == list && (line.agent.is_none() || line.agent.as_deref() == agent)
+                };
+                let told = lines.iter().filter(holds).any(|line| line.change.is_tighter() == strict(&is));
+                prop_assert!(told, "{}: {:?} became {:?}, {:#?}", act, was, is, lines);
+            }
+        }
+    }
+
+    #[test]
     fn a_stricter_policy_never_allows_more(
         drafts in [draft(), draft(), draft()],
         block in 0..3_usize,
@@ -777,4 +818,147 @@ fn an_address_without_a_name_may_be_a_host_of_the_list_on_its_ports() {
     assert!(!may("203.0.113.7:8443", &[]), "no name stands for that port");
     assert!(!may("203.0.113.7:443", &["other.example"]), "its name is known, and is another");
     assert!(!may("169.254.169.254:80", &[]), "the metadata service has no name");
+}
+
+/// The lines of a diff: step, list, change, text.
+fn differences(before: &str, after: &str) -> Vec<String> {
+    let found = diff(&policy(before), &policy(after));
+    let settings = found.settings.iter().map(|Setting { what, before, after }| {
+        format!("{what}: {} > {}", before.as_deref().unwrap_or("-"), after.as_deref().unwrap_or("-"))
+    });
+    let lines = found.lines.iter().map(|line| {
+        let step = line.step.as_deref().unwrap_or("*");
+        let agent = line.agent.as_deref().map_or(String::new(), |agent| format!("@{agent}"));
+        format!("{step}{agent} {} {:?} {}", line.list, line.change, line.text)
+    });
+    settings.chain(lines).collect()
+}
+
+#[test]
+fn a_diff_tells_what_is_newly_allowed_and_no_longer() {
+    for (before, after, expected) in [
+        // Written otherwise, and the same.
+        (
+            "defaults: {network: {allow: [b.example, a.example], deny: []}}",
+            "defaults: {network: {allow: [\"A.example\", \"b.example.\"]}}",
+            &[][..],
+        ),
+        ("defaults: {run: {allow: [git]}}", "defaults: {run: {allow: [git, npm]}}", &["* run Allowed npm"]),
+        (
+            "defaults: {run: {allow: [git, npm]}}",
+            "defaults: {run: {allow: [git]}}",
+            &["* run NotAllowed npm"],
+        ),
+        // Covered by what was there.
+        (
+            "defaults: {network: {allow: [\"*.a.example\", \"10.0.0.0/8\"]}, files: {allow: [\"write ./**\"]}}",
+            "defaults: {network: {allow: [\"*.a.example\", x.a.example, \"10.0.0.0/8\", \"10.1.2.3:22\"]}, \
+             files: {allow: [\"write ./**\", \"write ./out/*\"]}}",
+            &[],
+        ),
+        (
+            "defaults: {network: {allow: [x.a.example]}}",
+            "defaults: {network: {allow: [\"*.a.example\", \"x.a.example:8443\"]}}",
+            &["* network Allowed *.a.example", "* network Allowed x.a.example:8443"],
+        ),
+        // A list appears, and is lifted.
+        ("", "defaults: {network: {allow: [a.example]}}", &["* network NotAllowed anything but a.example"]),
+        (
+            "defaults: {network: {allow: [a.example]}}",
+            "defaults: {network: {allow: any}}",
+            &["* network Allowed anything: `allow: any` of defaults"],
+        ),
+        ("", "defaults: {network: {allow: []}}", &["* network NotAllowed anything"]),
+        // The metadata service is denied where nothing is restricted.
+        (
+            "",
+            "defaults: {network: {allow: [169.254.169.254]}}",
+            &["* network Allowed 169.254.169.254", "* network NotAllowed anything but 169.254.169.254"],
+        ),
+        ("", "defaults: {run: {deny: [sudo]}}", &["* run Denied sudo"]),
+        ("defaults: {run: {deny: [sudo]}}", "", &["* run NotDenied sudo"]),
+        ("defaults: {run: {deny: [npm]}}", "defaults: {run: {deny: [npm, \"npm publish\"]}}", &[]),
+        (
+            "defaults: {files: {deny: [\"read ~/.ssh/**\"]}}",
+            "defaults: {files: {deny: [{match: \"read ~/.ssh/**\", except: [\"~/.ssh/config\"]}]}}",
+            &["* files read NotDenied read ~/.ssh/**"],
+        ),
+        // Only where it holds.
+        (
+            "defaults: {run: {allow: [git]}}\nsteps: {\"a/b\": {inherit: false, run: {allow: [npm]}}}",
+            "defaults: {run: {allow: [git, make]}}\nsteps: {\"a/b\": {inherit: false, run: {allow: [npm]}}}",
+            &["any other step run Allowed make"],
+        ),
+        (
+            "defaults: {run: {allow: [git]}}",
+            "defaults: {run: {allow: [git]}}\nsteps: {\"a/b\": {run: {allow: [npm]}}}",
+            &["a/b run Allowed npm"],
+        ),
+        (
+            "agents: {codex: {network: {allow: [openai]}}}",
+            "",
+            &["*@codex network Allowed anything: no list restricts it"],
+        ),
+        (
+            "defaults: {posture: {allow: [sudoers]}}",
+            "defaults: {posture: {allow: [hosts], require: [docker-socket], minimum-score: 50}}",
+            &[
+                "posture.minimum-score: - > 50",
+                "posture.require: - > docker-socket",
+                "* posture Allowed hosts",
+                "* posture NotAllowed sudoers",
+            ],
+        ),
+        (
+            "mode: audit\nfail-on: high\nsecrets: [\"~/.vault/**\"]",
+            "fail-on: low\nintent: []\nexcept: [{rule: env-harvest, reason: x, until: 2030-01-01}]",
+            &[
+                "fail-on: high > low",
+                "intent: all > []",
+                "secrets: ~/.vault/** > -",
+                "except: - > env-harvest in every step: any object until 2030-01-01",
+            ],
+        ),
+    ] {
+        let (before, after) = (with(before), with(after));
+        assert_eq!(differences(&before, &after), expected, "{before}---\n{after}");
+    }
+}
+
+#[test]
+fn a_diff_tells_what_an_organisation_changes() {
+    let own = policy("version: 1\n");
+    let with = |text: &str| own.clone().beside(Role::Organisation, "acme/guard.yml@v1", policy(text));
+    let found = diff(
+        &with("version: 1\ndefaults: {run: {deny: [sudo]}}\n"),
+        &with("version: 1\nfail-on: low\ndefaults: {run: {deny: [sudo, docker]}}\n"),
+    );
+    let [line] = found.lines.as_slice() else { panic!("{found:#?}") };
+    assert_eq!((line.change, line.text.as_str()), (Change::Denied, "docker"));
+    assert_eq!(line.beside, Some((Role::Organisation, "acme/guard.yml@v1".to_owned())));
+    assert_eq!(found.settings.len(), 1, "{found:#?}");
+    assert_eq!(
+        diff(
+            &own,
+            &own.clone().beside(
+                Role::Proposed,
+                "guard.yml",
+                policy("version: 1\ndefaults: {run: {allow: [x]}}\n")
+            )
+        )
+        .lines,
+        []
+    );
+}
+
+#[test]
+fn a_diff_tells_what_of_a_group_is_new() {
+    // The lock of an older version, whose group had one host less.
+    let text = "version: 1\ndefaults: {network: {allow: [gemini]}}\n";
+    let lock = policy(text).lock();
+    let item = lock.lines().find(|line| line.trim_start().starts_with("- ")).expect("a host of the group");
+    let older = Policy::parse(&lock.replacen(&format!("{item}\n"), "", 1), "lock").expect("a lock");
+    let lines: Vec<String> = diff(&older, &policy(text)).lines.into_iter().map(|line| line.text).collect();
+    let host = item.trim_start().trim_start_matches("- ").trim_matches('"');
+    assert_eq!(lines, [format!("of gemini: {host}")]);
 }

@@ -7,7 +7,7 @@ use super::{Error, REPORT_DIR, judge, load_policy, print, recording};
 use crate::detections;
 use crate::finding::{Finding, Kind, Report};
 use crate::job::StepKey;
-use crate::policy::{Explained, Policy, Rest, RuleOwner, RuleRef, Said};
+use crate::policy::{Explained, Policy, Rest, Role, RuleOwner, RuleRef, Said};
 use crate::reports::{terminal, text};
 
 /// Explains a policy: to all steps, to one, or by one finding of a recording.
@@ -162,23 +162,15 @@ fn step(out: &mut String, policy: &Policy, key: &StepKey) {
         out.push_str("  no policy: nothing is restricted\n\n");
         return;
     }
-    let Explained { blocks, closed, planes, agents, exceptions } = policy.explain(key);
-    let places: Vec<String> =
-        blocks.iter().map(|block| format!("{} ({})", block.text, block.location)).collect();
-    let places = if places.is_empty() { "none speaks of it".to_owned() } else { places.join(", ") };
-    let _ = writeln!(out, "  blocks    {}", text::short(&places, 1000));
-    if let Some(block) = closed {
-        let place = format!("{} ({})", block.text, block.location);
-        let _ =
-            writeln!(out, "            {} shuts the allow lists of `defaults` out", text::short(&place, 400));
-    }
-    lists(out, "  ", &planes);
+    let said = policy.explain(key);
+    head(out, "  ", &said);
+    lists(out, "  ", &said.planes);
     out.push_str("  always    cloud metadata is denied unless its address is allowed\n");
-    for (agent, planes) in agents {
-        let _ = writeln!(out, "  below the agent {} these must allow it as well:", text::short(&agent, 200));
-        lists(out, "    ", &planes);
+    agents(out, "  ", &said.agents);
+    for (role, origin, said) in &said.beside {
+        beside(out, *role, origin, said);
     }
-    for exception in exceptions {
+    for exception in said.exceptions {
         let object = exception.object.as_deref().unwrap_or("any object");
         let until = exception.until.map_or(String::new(), |until| format!(", until {until}"));
         let line =
@@ -186,6 +178,49 @@ fn step(out: &mut String, policy: &Policy, key: &StepKey) {
         let _ = writeln!(out, "  except    {}", text::short(&line, 1000));
     }
     out.push('\n');
+}
+
+/// The blocks that apply.
+fn head(out: &mut String, indent: &str, Explained { blocks, closed, .. }: &Explained) {
+    let places: Vec<String> =
+        blocks.iter().map(|block| format!("{} ({})", block.text, block.location)).collect();
+    let places = if places.is_empty() { "none speaks of it".to_owned() } else { places.join(", ") };
+    let _ = writeln!(out, "{indent}blocks    {}", text::short(&places, 1000));
+    if let Some(block) = closed {
+        let place = text::short(&format!("{} ({})", block.text, block.location), 400);
+        let _ = writeln!(out, "{indent}          {place} shuts the allow lists of `defaults` out");
+    }
+}
+
+fn agents(out: &mut String, indent: &str, agents: &[(String, Vec<Said>)]) {
+    for (agent, planes) in agents {
+        let agent = text::short(agent, 200);
+        let _ = writeln!(out, "{indent}below the agent {agent} these must allow it as well:");
+        lists(out, &format!("{indent}  "), planes);
+    }
+}
+
+/// A text that only tightens, where it speaks of the step.
+fn beside(out: &mut String, role: Role, origin: &str, said: &Explained) {
+    let origin = text::short(origin, 400);
+    let (whose, counts) = match role {
+        Role::Organisation => (format!("the organisation's policy {origin}"), "must allow it as well"),
+        Role::Input => (format!("the workflow's input {origin}"), "must allow it as well"),
+        Role::Proposed => (format!("the job's own copy of {origin}"), "counts only in what it denies"),
+        Role::Unreviewed => (
+            format!("the job's own copy of {origin}, which nobody reviewed,"),
+            "counts only in what it denies",
+        ),
+    };
+    if !said.says_something() {
+        let _ = writeln!(out, "  {whose} {counts}; it restricts nothing here");
+        return;
+    }
+    let _ = writeln!(out, "  {whose} {counts}:");
+    head(out, "    ", said);
+    let planes: Vec<Said> = said.planes.iter().filter(|plane| plane.says_something()).cloned().collect();
+    lists(out, "    ", &planes);
+    agents(out, "    ", &said.agents);
 }
 
 fn lists(out: &mut String, indent: &str, planes: &[Said]) {
