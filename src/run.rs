@@ -686,6 +686,24 @@ async fn watch(
     }
 }
 
+/// Keeps us here while the reports are written: a runner that cancels a job sends SIGINT, and SIGTERM 7.5 seconds later.
+pub(crate) fn patience() -> Option<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    runtime.block_on(async {
+        // A handler stays when its stream is dropped.
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let _ = kinds.map(|kind| signal(kind).map(drop));
+    });
+    stay_when_memory_is_short();
+    Some(runtime)
+}
+
+/// A memory-hungry step should not take the guard with it: a runner gives what it starts away first.
+pub(crate) fn stay_when_memory_is_short() {
+    // Below zero needs a capability that not every root has.
+    let _ = ["-900", "0"].into_iter().find(|score| std::fs::write("/proc/self/oom_score_adj", score).is_ok());
+}
+
 /// Signals that would end us but say nothing about the job. Left out are those that end or hold the
 /// job too, that tell of a child, that a fault of ours raises, and what a terminal uses for job control.
 pub(crate) fn survivable() -> impl Iterator<Item = i32> {

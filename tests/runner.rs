@@ -236,3 +236,105 @@ fn a_guard_that_a_step_starts_watches_the_whole_job() {
         assert_eq!(claim.unwrap()["severity"], "low", "a note: a build server works like that as well");
     });
 }
+
+const CANCELLED: &str = r#"name: CI
+on: push
+jobs:
+  build:
+    runs-on: ubuntu-latest
+    steps:
+      - uses: edamame/guard@v1
+      - name: Before
+        run: touch early
+      - id: polite
+        run: touch is-polite; exec sleep 61
+      - id: stubborn
+        run: trap '' INT; touch is-stubborn; exec sleep 62
+      - id: deaf
+        run: trap '' INT TERM; (setsid sleep 64 &); touch is-deaf; exec sleep 63
+      - name: Never
+        run: touch never
+      - name: Always
+        if: always()
+        run: touch always
+"#;
+
+#[test]
+fn a_cancelled_job_is_judged_up_to_where_it_came() {
+    common::alone("a_cancelled_job_is_judged_up_to_where_it_came", |_| {
+        for is_shut_down in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path();
+            let mut plan = plan(root);
+            plan["shutdown"] = json!(is_shut_down);
+            let step = |action: &str, script: &str| json!({"action": action, "script": script});
+            let mut side_by_side = vec![
+                step("polite", "touch is-polite; exec sleep 61"),
+                step("stubborn", "trap '' INT; touch is-stubborn; exec sleep 62"),
+                step("deaf", "trap '' INT TERM; (setsid sleep 64 &); touch is-deaf; exec sleep 63"),
+            ];
+            if is_shut_down {
+                side_by_side.truncate(1);
+            }
+            let awaited: &[&str] =
+                if is_shut_down { &["is-polite"] } else { &["is-polite", "is-stubborn", "is-deaf"] };
+            side_by_side[0]["cancel"] = json!(awaited);
+            let mut always = step("__run_3", "touch always");
+            always["always"] = json!(true);
+            plan["steps"] = json!([
+                [step("__run", "touch early")],
+                side_by_side,
+                [step("__run_2", "touch never")],
+                [always]
+            ]);
+            let policy = "version: 1\nfail-on: none\ndefaults:\n  files:\n    deny: [write ./early, write ./is-polite, write ./is-stubborn, write ./is-deaf, write ./never, write ./always]\n";
+            let (said, report) = run(root, CANCELLED, policy, &plan);
+            let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+
+            // Each step ended by what it heeds, when the runner's patience was over.
+            let ended: BTreeMap<&str, (&str, f64)> = lines
+                .iter()
+                .filter_map(|line| {
+                    Some((line["cancelled"].as_str()?, (line["by"].as_str()?, line["after"].as_f64()?)))
+                })
+                .collect();
+            assert!(matches!(ended["polite"], ("SIGINT", 0.0..7.5)), "{said}");
+            if !is_shut_down {
+                assert!(matches!(ended["stubborn"], ("SIGTERM", 7.5..10.0)), "{said}");
+                assert!(matches!(ended["deaf"], ("SIGKILL", 10.0..15.0)), "{said}");
+            }
+            // Where memory is short the job goes first, and the recorder last.
+            let oom = lines.iter().find(|line| line["oom"]["polite"] == 500);
+            assert!(oom.is_some(), "{said}");
+            assert!(
+                lines.iter().any(|line| line["recorder"].is_u64() && line["oom"].as_i64() <= Some(0)),
+                "{said}"
+            );
+
+            let found: BTreeMap<String, &str> = report["findings"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|finding| {
+                    let object = finding["object"].as_str().unwrap().rsplit('/').next().unwrap();
+                    (object.to_owned(), finding["step"].as_str().unwrap())
+                })
+                .collect();
+            let mut expected =
+                vec![("early", "build/Before"), ("is-polite", "build/polite"), ("always", "build/Always")];
+            if !is_shut_down {
+                expected.extend([("is-stubborn", "build/stubborn"), ("is-deaf", "build/deaf")]);
+            }
+            let expected = expected.into_iter().map(|(file, step)| (file.to_owned(), step));
+            assert_eq!(found, expected.collect(), "{said}\n{report:#}");
+            assert_eq!(report["coverage"]["state"], "full", "{report:#}");
+            // What is left is whole, and signed.
+            let verified = Command::new(env!("CARGO_BIN_EXE_edamame-guard"))
+                .arg("verify")
+                .arg(root.join("report"))
+                .output()
+                .unwrap();
+            assert_eq!(verified.status.code(), Some(0), "{}", String::from_utf8_lossy(&verified.stderr));
+        }
+    });
+}

@@ -260,7 +260,7 @@ impl Here {
 
     /// Ends the recording, judges it, and tells the result everywhere.
     fn post(&self, inputs: &Inputs) -> Result<u8, Error> {
-        let _patient = patience();
+        let _patient = run::patience();
         if let Some(found) = variable("STATE_unsupported") {
             let report = not_watched(&found, inputs.on_unsupported, &self.workspace);
             let reports = Directory::open(&inputs.report_dir).map_err(Error::Report)?;
@@ -355,19 +355,6 @@ impl Here {
         publish(report, inputs);
         Ok(if is_watched && is_blinded { 125 } else { report.exit.guard })
     }
-}
-
-/// Takes the deadly effect of a cancel away while the reports are written: the runner sends SIGINT, and SIGTERM
-/// 7.5 seconds later.
-fn patience() -> Option<tokio::runtime::Runtime> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    runtime.block_on(async {
-        // A handler stays when its stream is dropped.
-        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-        let _ = kinds.map(|kind| signal(kind).map(drop));
-    });
-    Some(runtime)
 }
 
 /// One of the rules that say the recorder itself was touched.

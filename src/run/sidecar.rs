@@ -341,6 +341,7 @@ pub fn status(id: Option<&str>, as_json: bool) -> Result<u8, Error> {
 
 /// Stops a session, judges its record and writes the reports. A second time it says the same again.
 pub fn finish(id: Option<&str>, report_dir: Option<&Path>, artifacts: &[PathBuf]) -> Result<u8, Error> {
+    let _patient = run::patience();
     let session = Session::find(id)?;
     if let Some(finished) = session.finished() {
         eprintln!("session {} is finished; its reports are in {}", session.id, finished.report_dir.display());
@@ -465,8 +466,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     close_inherited();
     // Its own process group and session: a Ctrl-C or a runner's clean-up is for the job.
     let _ = nix::unistd::setsid();
-    // A memory-hungry step should not take the guard with it.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    run::stay_when_memory_is_short();
     // Nobody else of this user may look for the key in our memory.
     let _ = nix::sys::prctl::set_dumpable(false);
     let key = Key::new().ok_or(Error::NoKey)?;
