@@ -26,7 +26,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{End, Engine, Input, Settings, Start};
+use crate::engine::{End, Engine, Input, News, Settings, Start, Told};
 use crate::event::{
     Access, Activity, Event, Fact, File, Launch, PostureItem, ProcessKey, Reach, Sight, Timestamp, Transport,
 };
@@ -172,6 +172,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
                 file: file(),
                 access: Access { write: true, create: true, ..Access::default() },
             },
+            "chmod" => Activity::Chmod { file: file(), mode: u32::from_str_radix(rest[1], 8).unwrap() },
             "delete" => Activity::Delete { file: file() },
             "symlink" => Activity::Symlink { target: rest[0].into(), file: File::at(absolute(rest[1])) },
             "rename" => Activity::Rename { from: file(), to: File::at(absolute(rest[1])) },
@@ -327,6 +328,21 @@ pub(crate) fn report(step: &str, policy: &str, trace: &str) -> Report {
         engine.accept(sequence, &input);
     }
     engine.finish()
+}
+
+/// What posture drift is told at each event, before the end is known: the record's number and the words.
+pub(crate) fn drift_at_once(engine: &mut Engine, inputs: &[Input]) -> Vec<(u64, String)> {
+    let mut told = Told::default();
+    let mut lines = Vec::new();
+    for (sequence, input) in (0..).zip(inputs) {
+        engine.accept(sequence, input);
+        for news in engine.news(&mut told) {
+            if let News::Finding { severity, rule: "posture-drift", title, .. } = news {
+                lines.push((sequence, format!("{} {title}", severity.as_str())));
+            }
+        }
+    }
+    lines
 }
 
 /// Each finding as `rule kind severity object`, failing ones with a `!`, sorted.

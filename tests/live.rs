@@ -745,3 +745,34 @@ fn how_much_is_seen_without_kernel_events() {
         }
     });
 }
+
+#[test]
+fn a_change_of_the_hosts_state_is_told_while_it_happens() {
+    live("a_change_of_the_hosts_state_is_told_while_it_happens", |_| {
+        let place = Place::new("make\n");
+        place.write("home/.gitconfig", "[user]\n\tname = u\n");
+        place.write(
+            "work/Makefile",
+            "all:\n\t@sh -c 'printf \"[core]\\n\\tpager = x\\n\" >> ~/.gitconfig'; sleep 1.5; echo is-later >&2\n",
+        );
+        let output = place.run(&["--watch"], &["/bin/sh", "build.sh"]);
+        let said = text(&output.stderr);
+        let (before, _) = said.split_once("is-later").unwrap_or_else(|| panic!("{said}"));
+        let line =
+            before.lines().find(|line| line.contains("posture-drift")).unwrap_or_else(|| panic!("{said}"));
+        assert!(
+            line.contains("/home/.gitconfig") && line.contains("the end tells whether it stays"),
+            "{line}"
+        );
+        // And the end confirms it, with the same step.
+        let report = place.report();
+        let drift =
+            report["findings"].as_array().unwrap().iter().find(|finding| finding["rule"] == "posture-drift");
+        let drift = drift.unwrap_or_else(|| panic!("{report:#}"));
+        assert_eq!(
+            (drift["step"].as_str(), drift["object"].as_str().map(|path| path.ends_with("/.gitconfig"))),
+            (Some("local/run"), Some(true))
+        );
+        place.replay_is_the_same(&output);
+    });
+}

@@ -298,25 +298,45 @@ pub fn places(check: &Check, homes: &[String], workspace: &str) -> Vec<String> {
 
 /// The files that any check looks at: whoever writes one may have to answer for it.
 #[derive(Debug, Default)]
-pub struct Watched(GlobSet);
+pub struct Watched {
+    globs: GlobSet,
+    /// Whose each glob is.
+    owners: Vec<&'static Check>,
+}
 
 impl Watched {
     /// For a host with these homes, and a job in this workspace.
     pub fn new(homes: &[String], workspace: &str) -> Self {
         let mut set = GlobSetBuilder::new();
+        let mut owners = Vec::new();
         // Of what is only weak or not, nobody asks who wrote it.
-        let changing = checks().iter().filter(|check| !check.is_static);
-        for place in changing.flat_map(|check| places(check, homes, workspace)) {
-            if let Ok(glob) = crate::commands::path_glob(&place) {
-                set.add(glob);
+        for check in checks().iter().filter(|check| !check.is_static) {
+            for place in places(check, homes, workspace) {
+                if let Ok(glob) = crate::commands::path_glob(&place) {
+                    set.add(glob);
+                    owners.push(check);
+                }
             }
         }
-        Self(set.build().unwrap_or_default())
+        Self { globs: set.build().unwrap_or_default(), owners }
     }
 
     /// Whether a check looks at the file with this real path.
     pub fn has(&self, path: &str) -> bool {
-        self.0.is_match(path)
+        self.globs.is_match(path)
+    }
+
+    /// The checks that look at it, in the order of the table.
+    pub fn checks(&self, path: &str) -> Vec<&'static Check> {
+        let mut checks: Vec<&'static Check> = Vec::new();
+        for index in self.globs.matches(path) {
+            let Some(check) = self.owners.get(index) else { continue };
+            let is_meant = check.skip.as_deref().is_none_or(|end| !path.ends_with(end));
+            if is_meant && !checks.iter().any(|known| known.id == check.id) {
+                checks.push(check);
+            }
+        }
+        checks
     }
 }
 
@@ -393,5 +413,9 @@ mod tests {
         for path in ["/w/src/main.rs", "/home/u/.cache/x", "/w/.npmrc", "/etc/sudoers.d/a/b"] {
             assert!(!watched.has(path), "{path}");
         }
+        let ids = |path| watched.checks(path).iter().map(|check| check.id.as_str()).collect::<Vec<_>>();
+        assert_eq!(ids("/etc/sudoers.d/x"), ["sudoers"]);
+        assert_eq!(ids("/w/.git/hooks/pre-commit"), ["git-hooks"]);
+        assert!(ids("/w/.git/hooks/pre-commit.sample").is_empty());
     }
 }

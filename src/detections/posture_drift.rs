@@ -7,6 +7,9 @@
 //! configuration of git, package clients and coding agents. A difference is tied to the process that
 //! was seen to write the file.
 //!
+//! A write that nothing explains is told at once by `run --watch`, with its program and step. The reading
+//! after the last step says whether the change stayed; only then it is a finding of the report.
+//!
 //! ## Why it matters
 //! A job that makes itself root, trusts another authority or leaves a service behind outlives its own
 //! end, on a self-hosted runner for ever. After a credential was read in the same strand it is worth
@@ -17,7 +20,8 @@
 //! `.github/guard.yml`: `posture: {allow: [sudoers]}`, or one object: `"accounts:/etc/sudoers.d/ci"`.
 //!
 //! ## Known limits
-//! What is changed and put back within the run is no drift; the record has the writes. A change that no
+//! What is changed and put back within the run is no drift; the record has the writes. Where the end could not
+//! be read, a write that nothing else tells is a note. A change that no
 //! process of the job was seen to make has low confidence: the host's own daemons change things too.
 //! Firewall rules and the token's permissions are not read.
 
@@ -38,7 +42,9 @@ pub const DETECTION: Detection = Detection {
 
 #[cfg(test)]
 mod tests {
-    use crate::trace::{expect, findings, report};
+    use crate::engine::{Engine, Settings};
+    use crate::policy::Policy;
+    use crate::trace::{drift_at_once, expect, findings, inputs, report};
 
     #[test]
     fn others_code_that_makes_itself_root_fails_the_job() {
@@ -195,5 +201,135 @@ mod tests {
         expect("make\n", trace, &[]);
         let other = "version: 1\ndefaults: {posture: {require: [ptrace-scope]}}\n";
         assert_eq!(findings("make\n", other, trace), [""; 0]);
+    }
+
+    fn at_once(step: &str, policy: &str, trace: &str) -> Vec<String> {
+        let policy =
+            if policy.is_empty() { Policy::absent() } else { Policy::parse(policy, "guard.yml").unwrap() };
+        let mut engine = Engine::new(policy, Settings::default());
+        drift_at_once(&mut engine, &inputs(step, trace)).into_iter().map(|(_, line)| line).collect()
+    }
+
+    const ROOT: &str = "before sudoers /etc/sudoers a
+         1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+         2 > 3 launch /usr/bin/node node setup.js
+         3 create /etc/sudoers.d/x
+         3 write /etc/sudoers.d/x";
+
+    #[test]
+    fn a_write_that_nothing_explains_is_told_at_once_and_the_end_settles_it() {
+        let stays = format!("{ROOT}\nafter sudoers /etc/sudoers a\nafter sudoers /etc/sudoers.d/x b");
+        let told = at_once("npm ci\n", "", &stays);
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(told[0].starts_with("high node wrote /etc/sudoers.d/x ("), "{told:#?}");
+        expect("npm ci\n", &stays, &["!posture-drift posture high /etc/sudoers.d/x"]);
+        // Told by the record of the write, not of anything later.
+        let mut engine = Engine::new(Policy::absent(), Settings::default());
+        let inputs = inputs("npm ci\n", &stays);
+        let (sequence, _) = drift_at_once(&mut engine, &inputs)[0];
+        let write = report("npm ci\n", "", &stays).findings[0].evidence.clone();
+        assert!(write.contains(&sequence), "{sequence} in {write:?}");
+        // It is as it was: the write remains what it was before.
+        let back = format!("{ROOT}\n3 delete /etc/sudoers.d/x\nafter sudoers /etc/sudoers a");
+        assert_eq!(at_once("npm ci\n", "", &back).len(), 1);
+        expect("npm ci\n", &back, &["file-undeclared divergence low /etc/sudoers.d/x"]);
+        // Nobody could read it: the write is told, and fails no job by this rule.
+        let unread = format!("{ROOT}\nafter sudoers unread x");
+        expect("npm ci\n", &unread, &["file-undeclared divergence low /etc/sudoers.d/x"]);
+        let unread = "before package-configuration ~/.npmrc a
+             after package-configuration unread x
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/node node setup.js
+             3 write ~/.npmrc";
+        let expected =
+            ["!startup-hijack attack high /home/u/.npmrc", "posture-drift posture medium /home/u/.npmrc"];
+        expect("npm ci\n", unread, &expected);
+        let findings = report("npm ci\n", "", unread).findings;
+        let title = &findings.iter().find(|finding| finding.rule.0 == "posture-drift").unwrap().title;
+        assert!(title.ends_with("what it was at the end could not be read"), "{title}");
+    }
+
+    #[test]
+    fn after_a_credential_was_read_it_is_told_again_and_higher() {
+        let trace = "before shell-start-up ~/.bashrc a
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/node node setup.js
+             3 write ~/.bashrc
+             3 read ~/.aws/credentials
+             3 write ~/.bashrc";
+        let told = at_once("npm ci\n", "", trace);
+        assert_eq!(told.len(), 2, "{told:#?}");
+        assert!(
+            told[1].starts_with("high node wrote /home/u/.bashrc") && told[1].contains(" was read"),
+            "{told:#?}"
+        );
+    }
+
+    #[test]
+    fn what_is_expected_is_not_told() {
+        for (step, policy, trace) in [
+            ("echo 127.0.0.1 db >> /etc/hosts\n", "", "before hosts /etc/hosts a\n1 write /etc/hosts"),
+            (
+                "apt-get install -y postgresql\n",
+                "",
+                "before users root a /etc/passwd
+                 before services /etc/systemd/system/x.service a
+                 1 > 2 launch /usr/bin/apt-get apt-get install -y postgresql
+                 2 > 3 launch /usr/bin/dpkg dpkg --configure postgresql
+                 3 > 4 launch /usr/sbin/useradd useradd postgres
+                 4 rename /etc/passwd+ /etc/passwd
+                 3 > 5 launch /usr/bin/systemctl systemctl enable pg
+                 5 create /etc/systemd/system/multi-user.target.wants/pg.service",
+            ),
+            (
+                "apt-get install -y ping\n",
+                "",
+                "before privileged-programs /usr/bin/su 4755_0:0
+                 1 > 2 launch /usr/bin/apt-get apt-get install -y ping
+                 2 > 3 launch /usr/bin/dpkg dpkg --configure ping
+                 3 chmod /usr/bin/ping.dpkg-new 4755
+                 3 > 4 launch /usr/bin/dash sh /var/lib/dpkg/info/ping.postinst configure
+                 4 > 5 launch /usr/bin/chmod chmod u+s /usr/bin/ping
+                 5 chmod /usr/bin/ping 4755",
+            ),
+            (
+                "npm config set fund false\n",
+                "",
+                "before package-configuration ~/.npmrc a
+                 1 > 2 launch /usr/bin/node node /usr/bin/npm config set fund false
+                 2 write ~/.npmrc",
+            ),
+            (
+                "git config --global user.name x\n",
+                "",
+                "before git-configuration ~/.gitconfig a
+                 1 > 2 launch /usr/bin/git git config --global user.name x
+                 2 create ~/.gitconfig.lock
+                 2 rename ~/.gitconfig.lock ~/.gitconfig",
+            ),
+            ("npm ci\n", "version: 1\ndefaults: {posture: {allow: [sudoers]}}\n", ROOT),
+            ("npm ci\n", "version: 1\ndefaults: {posture: {allow: [\"accounts:/etc/sudoers.d/*\"]}}\n", ROOT),
+            // Samples of hooks run nothing; a plain file among programs runs as nobody but its user.
+            (
+                "npm ci\n",
+                "",
+                "before git-hooks /w/.git/hooks/pre-push a
+                 before privileged-programs /usr/bin/su 4755_0:0
+                 1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+                 2 > 3 launch /usr/bin/node node setup.js
+                 3 create /w/.git/hooks/pre-commit.sample
+                 3 create /usr/bin/tool
+                 3 chmod /usr/bin/tool 755",
+            ),
+            // The check is not made on this machine.
+            ("npm ci\n", "", &ROOT.replace("before sudoers /etc/sudoers a", "before hosts /etc/hosts a")),
+        ] {
+            assert_eq!(at_once(step, policy, trace), [""; 0], "{step}{policy}{trace}");
+        }
+        let rights = "before privileged-programs /usr/bin/su 4755_0:0
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/node node setup.js
+             3 chmod /usr/bin/tool 4755";
+        assert_eq!(at_once("npm ci\n", "", rights).len(), 1);
     }
 }

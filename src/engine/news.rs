@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Engine, GroupKey};
+use crate::detections;
 use crate::finding::{Kind, Severity};
 use crate::job::StepKey;
 
@@ -75,6 +76,18 @@ impl Engine {
                 rule: finding.rule.0,
                 title: finding.title.clone(),
             });
+        }
+        for (key, change) in self.posture.foreseen() {
+            let now = (change.severity, change.title.clone());
+            if told.findings.get(key) != Some(&now) {
+                told.findings.insert(key.clone(), now);
+                news.push(News::Finding {
+                    severity: change.severity,
+                    kind: Kind::Posture,
+                    rule: detections::POSTURE.id.0,
+                    title: change.title.clone(),
+                });
+            }
         }
         news
     }

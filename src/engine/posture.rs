@@ -9,7 +9,7 @@ use crate::catalogue::posture::{self, Check, Score, Watched};
 use crate::catalogue::setup;
 use crate::detections;
 use crate::divergence::Explanation;
-use crate::event::{Event, Fact, PostureItem, ProcessKey, Timestamp};
+use crate::event::{Activity, Event, Fact, PostureItem, ProcessKey, Timestamp};
 use crate::finding::{
     Confidence, Disposition, Drift, FailOn, Finding, Kind, Posture, RuleId, Severity, Weakness,
 };
@@ -24,6 +24,17 @@ pub(super) struct Snapshots {
     end: BTreeMap<String, Seen>,
     watched: Watched,
     writers: HashMap<String, Writer>,
+    /// Writes that nothing explains, until the end tells whether they stay.
+    foreseen: BTreeMap<GroupKey, Foreseen>,
+}
+
+/// A change that is likely, told while the job goes on.
+#[derive(Debug)]
+pub(super) struct Foreseen {
+    check: &'static Check,
+    writer: Writer,
+    pub severity: Severity,
+    pub title: String,
 }
 
 #[derive(Debug, Default)]
@@ -55,9 +66,15 @@ struct Writer {
 impl Snapshots {
     /// Writers that are kept; explained ones make room for others.
     const WRITERS: usize = 16_384;
+    /// Likely changes that are kept.
+    const FORESEEN: usize = 1000;
 
     pub(super) fn watch(&mut self, homes: &[String], workspace: &str) {
         self.watched = Watched::new(homes, workspace);
+    }
+
+    pub(super) fn foreseen(&self) -> impl Iterator<Item = (&GroupKey, &Foreseen)> {
+        self.foreseen.iter()
     }
 
     pub(super) fn take(&mut self, fact: &Fact) {
@@ -173,11 +190,40 @@ fn score(start: &BTreeMap<String, Seen>) -> Score {
     score
 }
 
+/// How much a change counts.
+struct Weight {
+    severity: Severity,
+    confidence: Confidence,
+    /// What was read before it, for the title.
+    after: String,
+    /// The record of that.
+    stolen: Option<u64>,
+}
+
+/// Of a file whose state at the end is not known.
+const WROTE: &str = "wrote";
+
+/// Whether it makes a program run as its owner or group.
+fn gives_rights(activity: &Activity) -> bool {
+    matches!(activity, Activity::Chmod { mode, .. } if mode & 0o6000 != 0)
+}
+
+/// What makes two changes the same finding.
+fn drift_key(process: &Process, object: String) -> GroupKey {
+    GroupKey {
+        rule: detections::POSTURE.id.0,
+        step: process.step.clone(),
+        agent: process.agent.clone(),
+        program: process.name.to_string(),
+        object,
+    }
+}
+
 /// One object that differs between start and end.
 struct Change {
     object: String,
     file: Option<String>,
-    /// `added`, `changed`, `removed`
+    /// `added`, `changed`, `removed`; [`WROTE`]
     how: &'static str,
     before: Option<String>,
     after: Option<String>,
@@ -203,7 +249,12 @@ impl Engine {
             && matches!(explanation, Explanation::Derived(_));
         let is_steered =
             matches!(process.standing, Standing::Script | Standing::Undeclared | Standing::Recipe);
-        let explained = explanation.reason().filter(|_| !(is_plain && is_steered)).map(ToOwned::to_owned);
+        // That a client puts programs there is no reason for others' code to make one root's.
+        let is_raised = gives_rights(&event.activity)
+            && matches!(explanation, Explanation::Derived(_))
+            && matches!(process.standing, Standing::Script | Standing::Undeclared);
+        let is_excused = !(is_plain && is_steered || is_raised);
+        let explained = explanation.reason().filter(|_| is_excused).map(ToOwned::to_owned);
         let agent = process.agent.as_deref().and_then(agents::by_id).filter(|_| process.is_agent);
         let explained = explained.or_else(|| {
             agent.filter(|agent| agent.is_kept(path)).map(|agent| format!("{} keeps it", agent.title))
@@ -225,7 +276,81 @@ impl Engine {
         {
             process.has_touched = true;
         }
+        if writer.explained.is_none() {
+            self.foresee(&event.activity, path, &writer, start);
+        }
         self.posture.wrote(path, writer);
+    }
+
+    /// Tells of a write that nothing explains at once; the end's snapshot says whether anything came of it.
+    fn foresee(&mut self, activity: &Activity, path: &str, writer: &Writer, start: &Start) {
+        let Some(process) = self.lineage.get(writer.process).cloned() else { return };
+        let how = if matches!(activity, Activity::Delete { .. }) { "removed" } else { "wrote" };
+        for check in self.posture.watched.checks(path) {
+            let can_change = check.read != posture::Reading::SetId || gives_rights(activity);
+            if !can_change || !self.posture.start.contains_key(&check.id) {
+                continue;
+            }
+            // Which of the names in a file is changed is known at the end.
+            let has_names = matches!(check.read, posture::Reading::Lines | posture::Reading::Names);
+            let rules = self.rules(&writer.step, writer.agent.clone());
+            if has_names && rules.posture_speaks_of(&check.group) {
+                continue;
+            }
+            if self.expected(check, path, Some(writer), Some(&process), start).is_some() {
+                continue;
+            }
+            let Weight { severity, after, .. } = self.weight(check, &process);
+            let title = format!(
+                "{} {how} {path} ({}), which nothing in this step explains{after}; the end tells whether it stays",
+                process.name, check.title
+            );
+            let key = drift_key(&process, path.to_owned());
+            let is_news = self.posture.foreseen.get(&key).is_none_or(|known| known.severity < severity);
+            if is_news && self.posture.foreseen.len() < Snapshots::FORESEEN {
+                let foreseen = Foreseen { check, writer: writer.clone(), severity, title };
+                self.posture.foreseen.insert(key, foreseen);
+            }
+        }
+    }
+
+    /// Why a change of this object is fine: the policy, the writer's command, or the step's action.
+    fn expected(
+        &mut self,
+        check: &Check,
+        object: &str,
+        writer: Option<&Writer>,
+        process: Option<&Process>,
+        start: &Start,
+    ) -> Option<String> {
+        let step = writer.map_or_else(StepKey::unattributed, |writer| writer.step.clone());
+        let rules = self.rules(&step, writer.and_then(|writer| writer.agent.clone()));
+        let shown = super::ending::relative(object, &start.job);
+        let groups = [Some(&check.group), check.also_group.as_ref()];
+        let allowed = [object, shown.as_str()].into_iter().find_map(|object| {
+            groups.into_iter().flatten().find_map(|group| rules.posture(&check.id, group, object))
+        });
+        allowed
+            .map(|rule| format!("allowed by `{}` ({})", rule.text, rule.location))
+            .or_else(|| writer.and_then(|writer| writer.explained.clone()))
+            .or_else(|| set_up(check, process?, start))
+    }
+
+    /// How much a change by this process counts.
+    fn weight(&self, check: &Check, process: &Process) -> Weight {
+        let stolen = self.lineage.strand(process.key).reads.iter().find(|read| !read.by_owner).cloned();
+        let is_others_code = matches!(process.standing, Standing::Script | Standing::Undeclared);
+        let (severity, confidence) = match (&stolen, is_others_code) {
+            (Some(_), _) => (Severity::High, Confidence::High),
+            (None, true) => (check.severity, Confidence::Medium),
+            (None, false) => (Severity::Low, Confidence::Medium),
+        };
+        Weight {
+            severity,
+            confidence,
+            after: stolen.as_ref().map(|read| format!(", after {} was read", read.title)).unwrap_or_default(),
+            stolen: stolen.map(|read| read.sequence),
+        }
     }
 
     /// Compares the snapshots, puts findings into the groups, and says what there was to see.
@@ -252,6 +377,7 @@ impl Engine {
                 drift.push(self.drift(check, change, start));
             }
         }
+        self.unsettled(start);
         for finding in required(&self.policy, &self.posture.start, start.time) {
             let key = GroupKey {
                 rule: finding.rule.0,
@@ -316,25 +442,30 @@ impl Engine {
         .collect()
     }
 
+    /// A write that was told, and of which the end's snapshot can't say whether it stayed, is a note.
+    fn unsettled(&mut self, start: &Start) {
+        for (key, Foreseen { check, writer, .. }) in std::mem::take(&mut self.posture.foreseen) {
+            let is_settled =
+                self.posture.end.get(&check.id).is_some_and(|seen| seen.unchanged || seen.problem.is_none());
+            let process = self.lineage.get(writer.process).cloned();
+            // The write itself may be a finding already.
+            let written = GroupKey { rule: detections::FILE.id.0, ..key.clone() };
+            if is_settled || self.groups.contains_key(&key) || self.groups.contains_key(&written) {
+                continue;
+            }
+            if let Some(process) = process {
+                let change = Change { object: key.object, file: None, how: WROTE, before: None, after: None };
+                self.drift_by(check, change, &writer, &process, start);
+            }
+        }
+    }
+
     /// Lists a change, and makes it a finding unless something explains it.
     fn drift(&mut self, check: &'static Check, change: Change, start: &Start) -> Drift {
         let path = change.file.as_ref().unwrap_or(&change.object);
         let writer = self.posture.writers.get(path).cloned();
         let process = writer.as_ref().and_then(|writer| self.lineage.get(writer.process)).cloned();
-        let step = writer.as_ref().map_or_else(StepKey::unattributed, |writer| writer.step.clone());
-        let agent = writer.as_ref().and_then(|writer| writer.agent.clone());
-        let shown = super::ending::relative(&change.object, &start.job);
-        let rules = self.rules(&step, agent);
-        let allowed = [&change.object, &shown]
-            .into_iter()
-            .find_map(|object| {
-                let groups = [Some(&check.group), check.also_group.as_ref()];
-                groups.into_iter().flatten().find_map(|group| rules.posture(&check.id, group, object))
-            })
-            .map(|rule| format!("allowed by `{}` ({})", rule.text, rule.location));
-        let explained = allowed
-            .or_else(|| writer.as_ref().and_then(|writer| writer.explained.clone()))
-            .or_else(|| set_up(check, process.as_ref()?, start));
+        let explained = self.expected(check, &change.object, writer.as_ref(), process.as_ref(), start);
         let drift = Drift {
             check: check.id.clone(),
             object: change.object.clone(),
@@ -388,15 +519,7 @@ impl Engine {
         process: &Process,
         start: &Start,
     ) {
-        let stolen = self.lineage.strand(process.key).reads.iter().find(|read| !read.by_owner).cloned();
-        let is_others_code = matches!(process.standing, Standing::Script | Standing::Undeclared);
-        let (severity, confidence) = match (&stolen, is_others_code) {
-            (Some(_), _) => (Severity::High, Confidence::High),
-            (None, true) => (check.severity, Confidence::Medium),
-            (None, false) => (Severity::Low, Confidence::Medium),
-        };
-        let after =
-            stolen.as_ref().map(|read| format!(", after {} was read", read.title)).unwrap_or_default();
+        let Weight { severity, confidence, after, stolen } = self.weight(check, process);
         let title = format!(
             "{} {} {}{} ({}), which nothing in this step explains{after}",
             process.name,
@@ -405,14 +528,12 @@ impl Engine {
             change.values(check),
             check.title
         );
-        let step = &process.step;
-        let key = GroupKey {
-            rule: detections::POSTURE.id.0,
-            step: step.clone(),
-            agent: process.agent.clone(),
-            program: process.name.to_string(),
-            object: change.object.clone(),
+        let (confidence, title) = match change.how {
+            WROTE => (Confidence::Low, format!("{title}; what it was at the end could not be read")),
+            _ => (confidence, title),
         };
+        let step = &process.step;
+        let key = drift_key(process, change.object.clone());
         let mut finding = Finding {
             severity,
             confidence,
@@ -428,7 +549,7 @@ impl Engine {
             silence: self.silence_drift(&format!("steps:\n  {}:\n    ", quoted(&step.0)), check),
             ..plain(detections::POSTURE.id, title, change.object.clone(), writer.time)
         };
-        finding.evidence.extend(stolen.map(|read| read.sequence));
+        finding.evidence.extend(stolen);
         // The write itself may be a finding already: one act, one finding, and the policy's comes first.
         let path = change.file.unwrap_or(change.object);
         let written = GroupKey { rule: detections::FILE.id.0, object: path, ..key.clone() };

@@ -265,6 +265,19 @@ mod tests {
 
     /// The report of a job whose runner is process 1.
     fn report(workflow: (&str, &str), policy: &str, carried: &[Carried<'_>], trace: &str) -> Report {
+        let (mut engine, inputs) = prepared(workflow, policy, carried, trace);
+        for (sequence, input) in (0..).zip(&inputs) {
+            engine.accept(sequence, input);
+        }
+        engine.finish()
+    }
+
+    fn prepared(
+        workflow: (&str, &str),
+        policy: &str,
+        carried: &[Carried<'_>],
+        trace: &str,
+    ) -> (Engine, Vec<Input>) {
         let key = |pid: u32| ProcessKey { pid, start: u64::from(pid) };
         let mut inputs = Vec::new();
         for mut input in trace::inputs("", trace) {
@@ -318,10 +331,7 @@ mod tests {
             text: text.into(),
             origin: origin.into(),
         }));
-        for (sequence, input) in (0..).zip(&inputs) {
-            engine.accept(sequence, input);
-        }
-        engine.finish()
+        (engine, inputs)
     }
 
     fn told(report: &Report) -> Vec<String> {
@@ -524,6 +534,16 @@ mod tests {
         assert_eq!(told_of("actions/checkout@v5", "__actions_checkout", &sudo).len(), 1);
         let own = "after git-hooks /w/.git/config x /w/.git/config\n1 create /w/.git/config";
         assert_eq!(told_of("acme/tool@v1", "__acme_tool", own), [] as [&str; 0]);
+        // It is not told at once either.
+        let at_once = |uses: &str, action: &str| {
+            let workflow = format!("jobs:\n  build:\n    steps:\n      - uses: {uses}\n");
+            let trace = format!("{trace}\nbefore git-configuration /etc/gitconfig x /etc/gitconfig");
+            let carried = [(2, action, "aa", "")];
+            let (mut engine, inputs) = prepared((&workflow, "commit"), "", &carried, &trace);
+            trace::drift_at_once(&mut engine, &inputs).len()
+        };
+        assert_eq!(at_once("actions/checkout@v5", "__actions_checkout"), 0);
+        assert_eq!(at_once("acme/tool@v1", "__acme_tool"), 1);
     }
 
     #[test]

@@ -373,6 +373,11 @@ impl Rules {
             .find(|(item, _)| item == check || (item.contains(':') && wild(item, &pair)))
             .map(|(_, reference)| reference.clone())
     }
+
+    /// Whether `posture.allow` has an entry for objects of this group.
+    pub fn posture_speaks_of(&self, group: &str) -> bool {
+        self.posture.iter().any(|(item, _)| item.split_once(':').is_some_and(|(own, _)| wild(own, group)))
+    }
 }
 
 impl Layer {
