@@ -433,6 +433,7 @@ impl Engine {
             Fact::Socket(socket) if self.sockets.len() < Self::SOCKETS => self.sockets.push(socket.clone()),
             // The workflow is taken in before all else, see `prepare`.
             Fact::Workflow { .. } | Fact::Socket(_) => {}
+            Fact::AgentSettings(said) => self.work.settings(sequence, said),
             Fact::AgentRecord { agent, file, problem, time } => {
                 self.work.problem(sequence, *time, agent, file, problem);
             }

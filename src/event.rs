@@ -4,11 +4,15 @@
 //! shape of a record in `evidence.jsonl` (design: one shape, so that a live job
 //! and a recorded one cannot drift apart). They import nothing of ours.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
+
+pub use settings::{AgentSettings, Level, Permission, Scope, Setting};
 
 /// A moment, in nanoseconds since the Unix epoch (UTC).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -535,6 +539,8 @@ pub enum Fact {
     },
     /// Something is wrong with a coding agent's own record of its tool calls.
     AgentRecord { agent: String, file: String, problem: String, time: Timestamp },
+    /// What one source says that a coding agent may do; read when the agent starts.
+    AgentSettings(AgentSettings),
     /// A socket that was there before the job's first step.
     Socket(Socket),
     /// Something that the recorder found out, while it watched, that it could not see.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::event::{Plane, ProcessKey, Reach, Socket, Timestamp};
+use crate::event::{Level, Permission, Plane, ProcessKey, Reach, Setting, Socket, Timestamp};
 use crate::job::{Job, Location, StepKey};
 use crate::picture::Picture;
 
@@ -348,8 +348,10 @@ pub struct SessionReport {
     pub mode: Option<String>,
     /// It acts without asking.
     pub unasked: bool,
-    /// The option on its command line that switched its questions off.
+    /// The option on its command line that switched its questions off, or the setting and its place.
     pub flag: Option<String>,
+    /// What its settings and its command line say that it may do, the strongest source first.
+    pub permissions: Vec<PermissionReport>,
     /// Uses of a tool that it asked for.
     pub calls: u64,
     /// Those of them that run a command.
@@ -365,6 +367,60 @@ pub struct SessionReport {
     pub unrecorded: u64,
     /// The first calls, by time.
     pub timeline: Vec<CallReport>,
+}
+
+/// What one source says that an agent may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PermissionReport {
+    pub level: Level,
+    /// `~/.claude/settings.json`; empty for a command line.
+    pub file: String,
+    pub settings: Vec<Setting>,
+    /// Why it could not be read, or not whole.
+    pub problem: Option<String>,
+}
+
+impl PermissionReport {
+    /// `project .claude/settings.json: mode bypassPermissions (line 3), 2 allowed, 1 denied, hook PreToolUse (line 9)`
+    pub fn in_words(&self) -> String {
+        const MOST: usize = 6;
+        let (mut allowed, mut asked, mut denied) = (0_usize, 0_usize, 0_usize);
+        let mut words = Vec::new();
+        for setting in &self.settings {
+            let line = if setting.line == 0 { String::new() } else { format!(" (line {})", setting.line) };
+            match &setting.what {
+                Permission::Mode { text, .. } => words.push(format!("mode {text}{line}")),
+                Permission::Allow { .. } => allowed += 1,
+                Permission::Ask { .. } => asked += 1,
+                Permission::Deny { .. } => denied += 1,
+                Permission::Hook { event, .. } => words.push(format!("hook {event}{line}")),
+                Permission::Server { name, .. } => words.push(format!("tool server {name}{line}")),
+                Permission::Secret { key } => words.push(format!("a secret under {key}{line}")),
+                Permission::Instructions => words.push("instructions".to_owned()),
+            }
+        }
+        let more = words.len().saturating_sub(MOST);
+        words.truncate(MOST);
+        if more > 0 {
+            words.push(format!("{more} more"));
+        }
+        let counts = [(allowed, "allowed"), (asked, "to be asked about"), (denied, "denied")];
+        words.extend(
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, verb)| format!("{count} {verb}")),
+        );
+        if let Some(problem) = &self.problem {
+            let first = problem.lines().next().unwrap_or_default();
+            words.push(format!("not read: {first}"));
+        }
+        let file = if self.file.is_empty() { String::new() } else { format!(" {}", self.file) };
+        format!("{}{file}: {}", self.level.as_str(), words.join(", "))
+    }
+
+    /// The mode on a command line stands beside the agent's name already.
+    fn is_told_elsewhere(&self) -> bool {
+        let is_mode = |setting: &Setting| matches!(setting.what, Permission::Mode { .. });
+        self.level == Level::CommandLine && self.settings.iter().all(is_mode)
+    }
 }
 
 /// One use of a tool.
@@ -403,6 +459,13 @@ impl CallState {
 }
 
 impl SessionReport {
+    /// What its sources say that it may do, each in a few words; `None` where that is nothing more than its mode.
+    pub fn permitted_in_words(&self) -> Option<String> {
+        let told = self.permissions.iter().filter(|source| !source.is_told_elsewhere());
+        let told: Vec<String> = told.map(PermissionReport::in_words).collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
+
     /// `Claude Code 2.1.330, acts without asking (bypassPermissions): 36 calls, 34 commands, 34 run; 4 effects, 0 unexplained`
     pub fn in_words(&self) -> String {
         let count =

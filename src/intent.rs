@@ -376,7 +376,7 @@ fn covers(declared: &str, path: &str, is_narrow: bool) -> bool {
 }
 
 /// Whether `text` matches `pattern`, in which `*` stands for anything, or for anything but `/`.
-fn wildcard(pattern: &str, text: &str, is_narrow: bool) -> bool {
+pub(crate) fn wildcard(pattern: &str, text: &str, is_narrow: bool) -> bool {
     if is_narrow {
         return pattern.split('/').count() == text.split('/').count()
             && pattern.split('/').zip(text.split('/')).all(|(pattern, text)| wildcard(pattern, text, false));

@@ -8,6 +8,8 @@
 //! Reading happens on a thread of its own: a job may launch a program from a file system that it
 //! serves itself and never answers for.
 
+mod settings;
+
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
@@ -24,6 +26,8 @@ use crate::engine::Input;
 use crate::event::{self, Activity, Fact, Launch, ProcessKey, Timestamp, hex};
 use crate::intent::workflow::Workflow;
 use crate::job::Job;
+
+pub use settings::{Base, sources};
 
 /// Larger programs are not read: 512 MiB.
 const LARGEST: u64 = 512 << 20;
@@ -52,6 +56,7 @@ pub struct Lookup {
     answers: Receiver<(u64, Option<Content>)>,
     /// The process that runs a job's steps, and those of its children that have not launched a program yet.
     runner: Option<Runner>,
+    settings: settings::Reader,
     /// Numbers of the last request and of the last answer; they differ while one is overdue.
     asked: u64,
     answered: u64,
@@ -116,13 +121,29 @@ impl Lookup {
             }
         });
         let (executables, scripts) = (HashSet::new(), HashMap::new());
-        Self { executables, scripts, ask, answers, runner: None, asked: 0, answered: 0 }
+        let settings = settings::Reader::default();
+        Self { executables, scripts, ask, answers, runner: None, settings, asked: 0, answered: 0 }
     }
 
     /// Reads the text of each step that this process, the runner of the job, begins from now on.
     pub fn steps_of(&mut self, pid: u32, job: &Job) {
         let (children, secrets) = (HashSet::new(), Vec::new());
         self.runner = Some(Runner { pid, job: job.clone(), children, workflow: None, secrets });
+    }
+
+    /// Compares what a repository lets agents do with what it does at this commit, from which a change is under review.
+    pub fn compare_with(&mut self, base: Base) {
+        self.settings.base = Some(base);
+    }
+
+    /// Files of the repository that say what agents may do, and whose reviewed copies the checkout does not have.
+    pub fn unreviewed(&self) -> Vec<String> {
+        self.settings.unreviewed()
+    }
+
+    /// Takes the reviewed copy of such a file from whoever could read it; `None`: there is none.
+    pub fn review(&mut self, file: &str, text: Option<&str>) -> Vec<Fact> {
+        self.settings.review(file, text).into_iter().map(Fact::AgentSettings).collect()
     }
 
     /// Takes the workflow's file from whoever read it where the job can't have changed it.
@@ -140,6 +161,14 @@ impl Lookup {
     /// The facts that belong before this input in the record: those of a launch.
     pub fn before(&mut self, input: &Input) -> Vec<Fact> {
         match input {
+            Input::Start(start) => {
+                self.settings.job(&start.job);
+                Vec::new()
+            }
+            Input::Fact(Fact::Home { uid, path }) => {
+                self.settings.homes.insert(*uid, path.clone());
+                Vec::new()
+            }
             Input::Event(event) => match &event.activity {
                 Activity::Fork { child } => {
                     if let Some(runner) = &mut self.runner
@@ -179,6 +208,7 @@ impl Lookup {
         }
         if let Some(agent) = agents::recognise(launch, script.as_deref()) {
             facts.push(Fact::Agent { process, agent: agent.id.to_owned() });
+            facts.extend(self.settings.of(agent, process, launch).into_iter().map(Fact::AgentSettings));
         }
         facts
     }

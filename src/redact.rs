@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::engine::Input;
-use crate::event::{Activity, Fact, File, Launch};
+use crate::event::{Activity, AgentSettings, Fact, File, Launch, Permission, Scope};
 use crate::intent::Text;
 
 const MASK: &str = "***";
@@ -214,7 +214,39 @@ impl Redactor {
                     self.text(problem);
                 }
             }
+            Input::Fact(Fact::AgentSettings(settings)) => self.settings(settings),
             Input::Fact(_) | Input::Heartbeat(_) | Input::End(_) => {}
+        }
+    }
+
+    fn settings(&self, settings: &mut AgentSettings) {
+        self.text(&mut settings.file);
+        if let Some(problem) = &mut settings.problem {
+            self.text(problem);
+        }
+        for item in &mut settings.items {
+            match &mut item.what {
+                Permission::Allow { text, scope }
+                | Permission::Ask { text, scope }
+                | Permission::Deny { text, scope } => {
+                    self.text(text);
+                    match scope {
+                        Scope::Command(text)
+                        | Scope::Read(text)
+                        | Scope::Write(text)
+                        | Scope::Host(text)
+                        | Scope::Server(text) => self.text(text),
+                        Scope::Any | Scope::Other => {}
+                    }
+                }
+                Permission::Hook { event: name, command: text }
+                | Permission::Server { name, start: text } => {
+                    self.text(name);
+                    self.text(text);
+                }
+                Permission::Mode { text, .. } | Permission::Secret { key: text } => self.text(text),
+                Permission::Instructions => {}
+            }
         }
     }
 }

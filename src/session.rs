@@ -66,6 +66,11 @@ pub enum Request {
         text: String,
         origin: String,
     },
+    /// The reviewed copy of a file that says what agents may do, read where the recorder could not; `None`: there is none.
+    Reviewed {
+        file: String,
+        text: Option<String>,
+    },
     /// `client` is the pid of the asker, which outlives the record.
     Finish {
         client: u32,
@@ -96,6 +101,9 @@ pub struct Answer {
     /// What the policy asks of this host and it does not keep.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmet: Vec<String>,
+    /// Files whose reviewed copy it would like to have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreviewed: Vec<String>,
     /// What it signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<Seal>,

@@ -11,6 +11,7 @@
 //! digest /usr/bin/tool ab…              the content of a program, told before its launch
 //! 2 agent codex                         the process is a coding agent, told before its launch
 //! 2 call c1 make build                  Claude Code's record: call c1 asks for this command
+//! 2 settings user ~/.claude/settings.json 6 deny Bash(curl:*)   what Claude Code's settings say: also allow, mode, hook
 //! before sudoers /etc/sudoers a         what a posture check found at the start: check, object, value[, file]
 //! after sudoers /etc/sudoers b          and at the end
 //! 2 trace read-memory 77                also: bpf COMMAND; unix PATH; socket FAMILY KIND PROTOCOL; module PATH
@@ -28,7 +29,8 @@ use std::collections::BTreeMap;
 
 use crate::engine::{End, Engine, Input, News, Settings, Start, Told};
 use crate::event::{
-    Access, Activity, Event, Fact, File, Launch, PostureItem, ProcessKey, Reach, Sight, Timestamp, Transport,
+    Access, Activity, AgentSettings, Event, Fact, File, Launch, PostureItem, ProcessKey, Reach, Sight,
+    Timestamp, Transport,
 };
 use crate::finding::Report;
 use crate::intent::{Declaration, Text, ToolCall};
@@ -164,6 +166,10 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
                 _ => File::at(path),
             }
         };
+        if *verb == "settings" || *verb == "settings-none" {
+            facts.push((event(0, None), Fact::AgentSettings(settings(pid, rest))));
+            continue;
+        }
         let activity = match *verb {
             "launch" => launch(rest),
             "read" => Activity::Open { file: file(), access: Access { read: true, ..Access::default() } },
@@ -258,6 +264,34 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         client: None,
     }));
     inputs
+}
+
+/// One line of Claude Code's settings: `user FILE LINE deny RULE`.
+fn settings(pid: u32, words: &[&str]) -> AgentSettings {
+    use crate::agents::settings::{CLAUDE_CODE, Place, read};
+    let text = match words[2..] {
+        [_, verb @ ("allow" | "ask" | "deny"), rule] => {
+            format!(r#"{{"permissions": {{"{verb}": ["{rule}"]}}}}"#)
+        }
+        [_, "mode", mode] => format!(r#"{{"permissions": {{"defaultMode": "{mode}"}}}}"#),
+        [_, "hook", event, command] => {
+            format!(r#"{{"hooks": {{"{event}": [{{"hooks": [{{"command": "{command}"}}]}}]}}}}"#)
+        }
+        _ => "{}".to_owned(),
+    };
+    let place = Place { home: "/home/u".into(), project: "/w".into() };
+    let (mut items, problem) = read(CLAUDE_CODE.sources[0].form, &place, &text);
+    let line = words.get(2).map_or(0, |line| line.parse().unwrap());
+    items.iter_mut().for_each(|item| item.line = line);
+    let level = serde_json::from_value(words[0].into()).unwrap();
+    AgentSettings {
+        agent: "claude-code".into(),
+        process: Some(key(pid)),
+        level,
+        file: absolute(words[1]),
+        items,
+        problem,
+    }
 }
 
 fn executable(word: &str) -> File {

@@ -5,7 +5,7 @@
 //! (`> Applied edit to src/a.py`), without times or ids. A call's id is made of the session and a number.
 //! A command runs as `/bin/sh -c COMMAND`.
 
-use super::{Agent, Entry, Form, Marks, Place, Reader, Record};
+use super::{Agent, Entry, Form, Marks, Place, Reader, Record, settings};
 use crate::intent::{AgentSession, ToolCall, basename};
 
 pub(super) const AGENT: Agent = Agent {
@@ -16,6 +16,7 @@ pub(super) const AGENT: Agent = Agent {
     hosts: &[],
     keeps: &[],
     marks: Marks::NONE,
+    settings: &settings::AIDER,
     record: Some(&Record {
         places: &[Place { files: "./.aider.chat.history.md", form: Form::Lines }],
         reader: |_| Box::<History>::default(),

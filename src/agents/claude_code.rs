@@ -9,7 +9,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{Agent, Entry, Form, Marks, Place, Reader, Record, Stateless, moment, plain_words, text};
+use super::{
+    Agent, Entry, Form, Marks, Place, Reader, Record, Stateless, moment, plain_words, settings, text,
+};
 use crate::intent::{AgentSession, ToolCall, ToolResult};
 
 pub(super) const AGENT: Agent = Agent {
@@ -25,6 +27,7 @@ pub(super) const AGENT: Agent = Agent {
     hosts: &["api.anthropic.com", "claude.ai", "platform.claude.com", "statsig.anthropic.com"],
     keeps: &["~/.claude/plugins/**"],
     marks: Marks { session: &["CLAUDE_CODE_SESSION_ID"], call: &[] },
+    settings: &settings::CLAUDE_CODE,
     record: Some(&Record {
         places: &[
             Place { files: "~/.claude/projects/**/*.jsonl", form: Form::Lines },

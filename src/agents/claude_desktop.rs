@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, text};
+use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, settings, text};
 use crate::intent::{ToolCall, ToolResult};
 
 pub(super) const AGENT: Agent = Agent {
@@ -21,6 +21,7 @@ pub(super) const AGENT: Agent = Agent {
     hosts: &["claude.ai", "*.claude.ai", "api.anthropic.com"],
     keeps: &[],
     marks: Marks::NONE,
+    settings: &settings::CLAUDE_DESKTOP,
     record: Some(&Record {
         places: &[
             Place { files: "~/Library/Logs/Claude/mcp-server-*.log", form: Form::Lines },

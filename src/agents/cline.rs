@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{Agent, Entry, Form, Marks, Place, Record, Stateless, text, when};
+use super::{Agent, Entry, Form, Marks, Place, Record, Stateless, settings, text, when};
 use crate::event::Timestamp;
 use crate::intent::{AgentSession, ToolCall, ToolResult, basename};
 
@@ -22,6 +22,7 @@ pub(super) const AGENT: Agent = Agent {
     hosts: &["api.cline.bot"],
     keeps: &[],
     marks: Marks::NONE,
+    settings: &settings::CLINE,
     record: Some(&Record {
         places: &[Place { files: "~/.cline/data/sessions/**/*.messages.json", form: Form::Whole }],
         reader: |_| Box::new(Stateless(read)),

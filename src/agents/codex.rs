@@ -7,7 +7,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, text, when};
+use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, settings, text, when};
 use crate::event::Timestamp;
 use crate::intent::{AgentSession, ToolCall, ToolResult};
 
@@ -31,6 +31,7 @@ pub(super) const AGENT: Agent = Agent {
     ],
     keeps: &["~/.codex/skills/.system/**"],
     marks: Marks { session: &["CODEX_SESSION_ID", "CODEX_THREAD_ID"], call: &["CODEX_TOOL_CALL_ID"] },
+    settings: &settings::CODEX,
     record: Some(&Record {
         places: &[Place { files: "~/.codex/sessions/**/*.jsonl", form: Form::Lines }],
         reader: |_| Box::<Rollout>::default(),

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, text};
+use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, settings, text};
 use crate::event::Timestamp;
 use crate::intent::{AgentSession, ToolCall, ToolResult, basename};
 
@@ -27,6 +27,7 @@ pub(super) const AGENT: Agent = Agent {
     ],
     keeps: &["~/.copilot/config.json", "~/.cache/copilot/**"],
     marks: Marks { session: &["COPILOT_AGENT_SESSION_ID"], call: &[] },
+    settings: &settings::COPILOT,
     record: Some(&Record {
         places: &[Place { files: "~/.copilot/session-state/**/*.jsonl", form: Form::Lines }],
         reader: |_| Box::<Events>::default(),

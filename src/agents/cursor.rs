@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{Agent, Entry, Form, Marks, Place, Reader, Record, text};
+use super::{Agent, Entry, Form, Marks, Place, Reader, Record, settings, text};
 use crate::event::Timestamp;
 use crate::intent::{ToolCall, ToolResult};
 
@@ -21,6 +21,7 @@ pub(super) const AGENT: Agent = Agent {
     hosts: &["*.cursor.sh", "cursor.com", "*.cursor.com"],
     keeps: &[],
     marks: Marks::NONE,
+    settings: &settings::CURSOR,
     record: Some(&Record {
         places: &[Place { files: "~/.cursor/projects/*/agent-transcripts/**/*.jsonl", form: Form::Lines }],
         reader: |path| Box::new(Transcript { session: session(path), count: 0 }),

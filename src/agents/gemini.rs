@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, text};
+use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, settings, text};
 use crate::intent::{AgentSession, ToolCall, ToolResult};
 
 pub(super) const AGENT: Agent = Agent {
@@ -27,6 +27,7 @@ pub(super) const AGENT: Agent = Agent {
     ],
     keeps: &[],
     marks: Marks::NONE,
+    settings: &settings::GEMINI,
     record: Some(&Record {
         places: &[
             Place { files: "~/.gemini/tmp/*/chats/**/*.jsonl", form: Form::Lines },

@@ -15,6 +15,7 @@ mod gemini;
 mod openclaw;
 mod opencode;
 mod qwen;
+pub mod settings;
 
 use std::sync::LazyLock;
 
@@ -43,6 +44,8 @@ pub struct Agent {
     pub keeps: &'static [&'static str],
     /// What it writes into the environment of what it starts.
     pub marks: Marks,
+    /// Where it is told what it may do.
+    pub settings: &'static settings::Settings,
     /// How its record is read; `None` where nothing of ours can.
     pub record: Option<&'static Record>,
 }
@@ -353,15 +356,17 @@ static PROGRAMS: LazyLock<(GlobSet, Vec<usize>)> = LazyLock::new(|| {
     (set.build().unwrap_or_else(|error| panic!("{error}")), owners)
 });
 
+/// The agent whose program lies at this path.
+pub fn by_program(path: &str) -> Option<&'static Agent> {
+    let (set, owners) = &*PROGRAMS;
+    set.matches(path).first().map(|index| ALL[owners[*index]])
+}
+
 /// The agent that this launch starts. `script` is the real path of its `#!` file, when it was looked up.
 pub fn recognise(launch: &Launch, script: Option<&str>) -> Option<&'static Agent> {
-    let by_path = |path: &str| {
-        let (set, owners) = &*PROGRAMS;
-        set.matches(path).first().map(|index| ALL[owners[*index]])
-    };
     let executable = launch.executable.path.as_str();
     let named = launch.script.as_ref().map(|script| script.path.as_str());
-    [Some(executable), script, named].into_iter().flatten().find_map(by_path).or_else(|| {
+    [Some(executable), script, named].into_iter().flatten().find_map(by_program).or_else(|| {
         // `node …/cli.js`, `python -m aider`: what the interpreter runs.
         let name = executable.rsplit('/').next().unwrap_or(executable);
         if !["node", "bun", "deno", "python", "pypy"].iter().any(|interpreter| name.starts_with(interpreter))
@@ -374,7 +379,7 @@ pub fn recognise(launch: &Launch, script: Option<&str>) -> Option<&'static Agent
             let module = words.get(at + 1)?;
             return ALL.iter().copied().find(|agent| agent.modules.contains(&module.as_str()));
         }
-        by_path(&normal_path(&format!(
+        by_program(&normal_path(&format!(
             "{}/{}",
             if words[at].starts_with('/') { "" } else { &launch.directory },
             words[at]
@@ -456,12 +461,16 @@ mod tests {
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name != "mod.rs")
+            .filter(|name| name != "mod.rs" && name != "settings")
             .map(|name| name.trim_end_matches(".rs").replace('_', "-"))
             .collect();
         files.sort();
         let ids: Vec<&str> = ALL.iter().map(|agent| agent.id).collect();
         assert_eq!(files, ids);
+        for id in ids {
+            let settings = format!("{folder}/settings/{}.rs", id.replace('-', "_"));
+            assert!(std::path::Path::new(&settings).is_file(), "{settings}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, text};
+use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, settings, text};
 use crate::intent::{AgentSession, ToolCall, ToolResult};
 
 pub(super) const AGENT: Agent = Agent {
@@ -22,6 +22,7 @@ pub(super) const AGENT: Agent = Agent {
     hosts: &[],
     keeps: &[],
     marks: Marks::NONE,
+    settings: &settings::OPENCLAW,
     record: Some(&Record {
         places: &[
             Place {

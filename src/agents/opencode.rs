@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use super::{Agent, Entry, Form, Marks, Place, Record, Stateless, text, when};
+use super::{Agent, Entry, Form, Marks, Place, Record, Stateless, settings, text, when};
 use crate::intent::{AgentSession, ToolCall, ToolResult, basename};
 
 pub(super) const AGENT: Agent = Agent {
@@ -21,6 +21,7 @@ pub(super) const AGENT: Agent = Agent {
     hosts: &["opencode.ai", "api.opencode.ai", "models.dev"],
     keeps: &["~/.config/opencode/opencode.json*"],
     marks: Marks::NONE,
+    settings: &settings::OPENCODE,
     record: Some(&Record {
         places: &[
             Place {

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, text};
+use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, settings, text};
 use crate::event::Timestamp;
 use crate::intent::{AgentSession, ToolCall, ToolResult};
 
@@ -22,6 +22,7 @@ pub(super) const AGENT: Agent = Agent {
     hosts: &["chat.qwen.ai", "dashscope.aliyuncs.com"],
     keeps: &[],
     marks: Marks { session: &["QWEN_CODE_SESSION_ID"], call: &[] },
+    settings: &settings::QWEN,
     record: Some(&Record {
         places: &[Place { files: "~/.qwen/projects/*/chats/**/*.jsonl", form: Form::Lines }],
         reader: |_| Box::<Chat>::default(),

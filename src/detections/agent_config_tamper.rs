@@ -6,6 +6,10 @@
 //! that changes settings which somebody keeps in a home, or puts some in place for several agents at once. git's own checkouts and
 //! what package clients unpack do not count.
 //!
+//! A change under review that brings them itself: where an agent starts in a pull or merge request's job, each settings file of the repository
+//! is compared with the one of the base commit. What it allows more (a rule, a mode that does not ask, a hook, a tool server), or denies no more,
+//! is told: low for a rule, medium for what runs or asks nobody, high where this run used it.
+//!
 //! ## Why it matters
 //! What is written there runs the next time an agent, an editor or the job starts, with the rights of whoever starts it.
 //!
@@ -14,7 +18,9 @@
 //!
 //! ## Known limits
 //! The agent program itself may write its settings in its home; that is a note of low severity, and what it is known to keep there is
-//! nothing. What a step's text, or the task that it gives its agent, names by its file name is meant. What the new text says is not judged.
+//! nothing. What a step's text, or the task that it gives its agent, names by its file name is meant. What the new text says is not judged
+//! where a program wrote it. Of instructions (`CLAUDE.md`, `AGENTS.md`) that come with a change only a program's writing is told, not what
+//! they say.
 
 use super::{Act, Detection, Ground, Hit, attack, ground, is_task, named};
 use crate::agents;

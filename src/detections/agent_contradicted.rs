@@ -6,6 +6,9 @@
 //! and sends to a destination, without an entry of the policy for that. A command that the list of the
 //! workflow's own step for the agent leaves out is a note.
 //!
+//! The agent's own settings and options are read when it starts. A credential that a `deny` of theirs names and that a call took all the
+//! same is high; a command that they deny and that was given to a shell all the same, or a host, is medium.
+//!
 //! ## Why it matters
 //! A hidden instruction makes an agent steal in the open: its record is true, so a comparison with the
 //! record alone finds nothing. What the agent may do is the other half.
@@ -14,8 +17,9 @@
 //! Find what told the agent to: a file it read, an issue, a page. Revoke the credential.
 //!
 //! ## Known limits
-//! The agent's own permission settings are not read yet; the policy is what permits. Actions give their agents
-//! some tools beside those that are written.
+//! Of the agent's own settings only what they deny is compared: what they leave out an agent may ask about, or let pass by rules of its own.
+//! Settings that change while the agent works count as they were when it started. Actions give their agents some tools beside those that are
+//! written.
 
 use super::{Detection, nothing};
 use crate::finding::{Confidence, RuleId, Severity, Technique};

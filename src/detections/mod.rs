@@ -45,6 +45,7 @@ use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
 use crate::lineage::{Lineage, Process, Standing, Strand, Touch};
 
 /// The rules that the engine itself speaks for: the policy's three planes, and losses.
+pub use agent_config_tamper::DETECTION as AGENT_CONFIG;
 pub use agent_contradicted::DETECTION as AGENT_CONTRADICTED;
 pub use agent_record_lost::DETECTION as AGENT_RECORD_LOST;
 pub use agent_undeclared::DETECTION as AGENT_UNDECLARED;

@@ -8,6 +8,7 @@
 mod digest;
 mod given;
 mod join;
+mod permitted;
 mod tampering;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -40,6 +41,8 @@ pub(super) struct Work {
     unread: BTreeMap<&'static str, bool>,
     /// The option that switched an agent's questions off.
     flags: BTreeMap<String, String>,
+    /// What sources of settings say.
+    stated: Vec<permitted::Stated>,
     uncompared: u64,
 }
 
@@ -434,8 +437,12 @@ impl Engine {
             let of_errand = deeds.get(&Doer::Errand(errand.process)).map_or(&[][..], Vec::as_slice);
             let call = joined.get(&errand.process).map(|(index, how)| (&work.calls[*index], *how));
             let (more, counts) = self.compare(&work, errand, call, of_errand, start);
+            let is_contradicted = more.iter().any(|it| it.hit.rule.id == detections::AGENT_CONTRADICTED.id);
             told.extend(more);
             told.extend(self.beyond_given(&work, errand, call, start));
+            if !is_contradicted {
+                told.extend(self.against_settings(&work, errand, call, start));
+            }
             judged.insert(errand.process, counts);
             if call.is_none() {
                 told.extend(work.unrecorded(errand));
@@ -466,7 +473,7 @@ impl Engine {
                 errand = above.and_then(|above| self.lineage.get(above)).and_then(|above| above.errand);
             }
         }
-        let sessions = work.digest(&joined, &judged);
+        let sessions = work.digest(&joined, &judged, &start.job);
         self.work = work;
         sessions
     }
@@ -648,6 +655,9 @@ impl Engine {
     ) -> Option<Told> {
         let denied = declared.call.is_some_and(|(call, _)| call.denied);
         let against = said.iter().find_map(|deed| deed.against.clone());
+        let forbidden = said
+            .iter()
+            .find_map(|deed| Some((*deed, work.forbidden(errand, deed, &self.lineage, &start.job)?)));
         let sent: Vec<&Deed> = judged
             .iter()
             .filter(|(deed, verdict)| deed.is_sent() && *verdict != Verdict::Undeclared)
@@ -664,13 +674,17 @@ impl Engine {
             let answered = declared.call.and_then(|(call, _)| call.answered);
             answered.is_some_and(|answered| answered < deed.time)
         };
-        let is_left_behind = !denied && against.is_none() && carries_off && sent.iter().all(is_late);
+        let is_held_back = denied || against.is_some() || forbidden.is_some();
+        let is_left_behind = !is_held_back && carries_off && sent.iter().all(is_late);
         let why = if is_left_behind {
             "after the call had ended, which no tool call says".to_owned()
         } else if denied {
             "although the call was refused".to_owned()
         } else if let Some(rule) = against {
             format!("as the call says, but the policy does not allow it: {rule}")
+        } else if let Some((_, rule)) = &forbidden {
+            confidence = Confidence::Medium;
+            format!("as the call says, but the agent's own settings deny it: {}", rule.words())
         } else if carries_off {
             "as the call says, and no permission covers sending a credential away".to_owned()
         } else if let Some((_, taken)) = earlier {
@@ -690,11 +704,14 @@ impl Engine {
         let mut evidence: Vec<u64> = declared.call.iter().map(|(call, _)| call.sequence).collect();
         evidence.extend(all.iter().map(|deed| deed.sequence));
         evidence.extend(earlier.map(|(_, taken)| taken.sequence));
+        evidence.extend(forbidden.iter().map(|(_, rule)| rule.sequence));
         // What a recipe read on the way may never have come to the agent's ears.
         let is_heard = earlier
             .is_some_and(|(_, taken)| work.is_named(errand.agent.id, object(&taken.effect), &self.all_homes));
         let is_theft = carries_off || is_heard;
-        let is_faint = earlier.is_some() && !is_theft && !denied;
+        // That somebody talks to a host which the agent may not fetch from is less than a secret taken.
+        let is_lesser = forbidden.as_ref().is_some_and(|(deed, _)| !deed.is_taken());
+        let is_faint = (earlier.is_some() || is_lesser) && !is_theft && !denied;
         let hit = Hit {
             rule: if is_left_behind {
                 &detections::AGENT_UNDECLARED

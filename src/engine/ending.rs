@@ -40,6 +40,7 @@ impl Engine {
         findings.extend(self.losses());
         findings.extend(self.policy_changed(start.time));
         findings.extend(self.lost_records());
+        findings.extend(self.widened(&start));
         let mut findings = fold(findings);
         for finding in &mut findings {
             finding.fingerprint = fingerprint(finding, &start.job);
@@ -233,6 +234,7 @@ impl Engine {
         }
         gaps.extend(self.work.gaps());
         gaps.extend(self.own_removals());
+        gaps.extend(self.work.unread_settings(&start.job));
         gaps.extend(self.told_gaps.iter().cloned());
         gaps.extend(self.stepping.unseen_containers());
         if self.unattributed > 0 {

@@ -4,9 +4,9 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::event::{Owner, Socket};
+use crate::event::{Owner, Setting, Socket};
 use crate::finding::{
-    Coverage, Finding, Posture, ProcessView, Report, SessionReport, StepReport, Suppressed,
+    Coverage, Finding, PermissionReport, Posture, ProcessView, Report, SessionReport, StepReport, Suppressed,
 };
 use crate::job::Location;
 
@@ -48,6 +48,8 @@ struct SessionShape<'a> {
     /// It acts without asking, and the option that made it so.
     unasked: bool,
     flag: Option<&'a str>,
+    /// What its settings and its command line say that it may do.
+    permissions: Vec<PermissionShape<'a>>,
     calls: u64,
     commands: u64,
     run: u64,
@@ -56,6 +58,26 @@ struct SessionShape<'a> {
     unexplained: u64,
     unrecorded: u64,
     timeline: Vec<CallShape<'a>>,
+}
+
+#[derive(Serialize)]
+struct PermissionShape<'a> {
+    level: &'static str,
+    /// Empty for a command line.
+    file: &'a str,
+    settings: &'a [Setting],
+    problem: Option<&'a str>,
+}
+
+impl<'a> PermissionShape<'a> {
+    fn of(source: &'a PermissionReport) -> Self {
+        Self {
+            level: source.level.as_str(),
+            file: &source.file,
+            settings: &source.settings,
+            problem: source.problem.as_deref(),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -87,6 +109,7 @@ impl<'a> SessionShape<'a> {
             mode: session.mode.as_deref(),
             unasked: session.unasked,
             flag: session.flag.as_deref(),
+            permissions: session.permissions.iter().map(PermissionShape::of).collect(),
             calls: session.calls,
             commands: session.commands,
             run: session.run,

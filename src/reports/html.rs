@@ -109,6 +109,7 @@ struct StepView {
 
 struct SessionView {
     words: String,
+    permitted: String,
     session: String,
     calls: Vec<CallView>,
     left_out: usize,
@@ -360,6 +361,7 @@ impl SessionView {
         });
         Self {
             words: text::short(&session.in_words(), 400),
+            permitted: text::short(&session.permitted_in_words().unwrap_or_default(), 2000),
             session: text::short(&session.session, 80),
             calls: calls.collect(),
             left_out: usize::try_from(session.calls)

@@ -1,11 +1,13 @@
 //! Three runs to report on: clean, with findings, and without sight.
 
 use crate::detections::Detection;
-use crate::event::{Owner, ProcessKey, Reach, Socket, Timestamp, Transport};
+use crate::event::{
+    Level, Owner, Permission, ProcessKey, Reach, Scope, Setting, Socket, Timestamp, Transport,
+};
 use crate::finding::{
     CallReport, CallState, Confidence, Counts, Coverage, CoverageState, Destination, Disposition, Drift,
-    ExitView, FailOn, Finding, Kind, Needs, Posture, ProcessView, Report, RuleId, SessionReport, Severity,
-    StepReport, Suppressed, Technique, Verdict, Weakness,
+    ExitView, FailOn, Finding, Kind, Needs, PermissionReport, Posture, ProcessView, Report, RuleId,
+    SessionReport, Severity, StepReport, Suppressed, Technique, Verdict, Weakness,
 };
 use crate::job::{Job, Location, Provider, Step, StepKey};
 use crate::picture::Picture;
@@ -149,6 +151,28 @@ pub fn findings() -> Report {
         mode: Some("bypassPermissions".to_owned()),
         unasked: true,
         flag: Some("--dangerously-skip-permissions".to_owned()),
+        permissions: vec![PermissionReport {
+            level: Level::Project,
+            file: ".claude/settings.json".to_owned(),
+            settings: vec![
+                Setting {
+                    line: 3,
+                    what: Permission::Mode { text: "bypassPermissions".into(), unasked: true },
+                },
+                Setting {
+                    line: 4,
+                    what: Permission::Deny {
+                        text: HOSTILE.to_owned(),
+                        scope: Scope::Host("x.example".into()),
+                    },
+                },
+                Setting {
+                    line: 6,
+                    what: Permission::Hook { event: HOSTILE.to_owned(), command: "a".into() },
+                },
+            ],
+            problem: None,
+        }],
         calls: 3,
         commands: 3,
         run: 1,

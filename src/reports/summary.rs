@@ -217,6 +217,9 @@ impl Bounded {
 /// One session of an agent: what it was, and its calls behind a fold.
 fn session_lines(session: &SessionReport) -> String {
     let mut lines = format!("**Agent**: {}.\n\n", text::markdown(&session.in_words(), 400));
+    if let Some(words) = session.permitted_in_words() {
+        let _ = write!(lines, "It may: {}.\n\n", text::markdown(&words, 600));
+    }
     if session.timeline.is_empty() {
         return lines;
     }

@@ -64,6 +64,9 @@ pub fn render(report: &Report, style: Style, report_dir: Option<&str>) -> String
     coverage(&mut page, report);
     for session in report.sessions.iter().take(MOST_LINES) {
         page.row("agent", &text::short(&session.in_words(), 400));
+        if let Some(words) = session.permitted_in_words() {
+            page.row("it may", &text::short(&words, 400));
+        }
     }
     more(&mut page, report.sessions.len(), MOST_LINES, "agent sessions");
     if let Some(posture) = &report.posture {

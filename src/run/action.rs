@@ -258,6 +258,26 @@ impl Here {
         let _ = session.ask(&Request::Workflow { path, text, origin });
     }
 
+    /// Gives the recorder the reviewed copies of agents' settings that the checkout does not have: most have one commit.
+    fn hand_reviewed(&self, inputs: &Inputs, session: &Session) {
+        const MOST: usize = 32;
+        let origin = Origin::read(variable, &event());
+        let client = client(inputs);
+        let Ok(answer) = session.ask(&Request::Status) else { return };
+        if !origin.is_pull_request || !client.has_token() {
+            return;
+        }
+        for file in answer.unreviewed.into_iter().take(MOST) {
+            let Ok(path) = Path::new(&file).strip_prefix(&self.workspace) else { continue };
+            let Ok(bytes) = client.contents(&origin.repository, &path.to_string_lossy(), &origin.commit)
+            else {
+                continue;
+            };
+            let Ok(text) = bytes.map(String::from_utf8).transpose() else { continue };
+            let _ = session.ask(&Request::Reviewed { file, text });
+        }
+    }
+
     /// Ends the recording, judges it, and tells the result everywhere.
     fn post(&self, inputs: &Inputs) -> Result<u8, Error> {
         let _patient = run::patience();
@@ -289,6 +309,7 @@ impl Here {
         } else {
             None
         };
+        self.hand_reviewed(inputs, &session);
         let (report, directory) = sidecar::close(&session, Some(&inputs.report_dir), &[])?;
         let status = Self::tell(&report, &directory, inputs, true)?;
         // What was recorded is told all the same.

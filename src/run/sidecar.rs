@@ -24,7 +24,7 @@ use crate::event::{Activity, Fact, Sight, Timestamp};
 use crate::evidence::{self, Key, Recording, Seal, Store, Writer, parts};
 use crate::finding::{FailOn, Report};
 use crate::job::Job;
-use crate::lookup::Lookup;
+use crate::lookup::{Base, Lookup};
 use crate::policy::Policy;
 use crate::posture::Camera;
 use crate::redact::Redactor;
@@ -488,6 +488,11 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     if is_github {
         lookup.steps_of(root, &job);
     }
+    let base = if is_github { runners::github::base(&variable) } else { runners::gitlab::base(&variable) };
+    if let Some(commit) = base {
+        let workspace = PathBuf::from(&job.workspace);
+        lookup.compare_with(Base { workspace, commit, uid: person() });
+    }
     let facts = runners::facts(&job);
     let mut camera = run::camera(&facts, &job);
     let snapshot = camera.start();
@@ -667,6 +672,7 @@ impl Recorder {
             lost_hooks: sensor.lost_hooks().into_iter().map(str::to_owned).collect(),
             failure: self.failure.as_ref().map(ToString::to_string),
             policy: Some(self.policy_digest()),
+            unreviewed: self.lookup.unreviewed(),
             ends: self.writer.ends(),
             key: self.writer.key().map(Key::public),
             ..Answer::default()
@@ -816,6 +822,11 @@ impl Recorder {
                 self.has_workflow = true;
                 self.lookup.workflow(&text);
                 self.take(Input::Fact(Fact::Workflow { path, text, origin }));
+            }
+            Request::Reviewed { file, text } => {
+                for fact in self.lookup.review(&file, text.as_deref()) {
+                    self.take(Input::Fact(fact));
+                }
             }
             Request::Load { policy, origin } => {
                 if let Ok(policy) = Policy::parse(&policy, &origin) {

@@ -77,6 +77,16 @@ fn is_commit(sha: &str) -> bool {
     (sha.len() == 40 || sha.len() == 64) && sha.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// The commit that a pull request's change is compared with.
+pub fn base(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    if !variable("GITHUB_EVENT_NAME")?.starts_with("pull_request") {
+        return None;
+    }
+    let event = text(&variable("GITHUB_EVENT_PATH")?)?;
+    let event: serde_json::Value = serde_json::from_str(&event).ok()?;
+    event["pull_request"]["base"]["sha"].as_str().filter(|sha| is_commit(sha)).map(str::to_owned)
+}
+
 /// Events whose workflow is the default branch's, while the tree may well be a stranger's pull request.
 const OTHERS_TREE: [&str; 5] = [
     "pull_request_target",

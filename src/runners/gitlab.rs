@@ -21,6 +21,11 @@ pub fn is_here(variable: &dyn Fn(&str) -> Option<String>) -> bool {
     variable("GITLAB_CI").is_some() && said(variable, "CI_JOB_NAME").is_some()
 }
 
+/// The commit that a merge request's change is compared with.
+pub fn base(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    said(variable, "CI_MERGE_REQUEST_DIFF_BASE_SHA")
+}
+
 /// The job that these variables tell of, and what its file declares, as far as it is in the project itself.
 pub fn job(
     directory: &Path,

@@ -7,6 +7,7 @@ use super::{Errand, Work, short};
 use crate::agents;
 use crate::event::ProcessKey;
 use crate::finding::{CallReport, CallState, SessionReport};
+use crate::job::Job;
 
 /// Effects of one errand: explained and not.
 pub(super) type Judged = HashMap<ProcessKey, (u64, u64)>;
@@ -16,10 +17,10 @@ impl Work {
     const LINES: usize = 200;
 
     /// Every session, in order of its first call.
-    pub(super) fn digest(&self, joined: &Joined, judged: &Judged) -> Vec<SessionReport> {
+    pub(super) fn digest(&self, joined: &Joined, judged: &Judged, job: &Job) -> Vec<SessionReport> {
         let mut reports: BTreeMap<(String, String), SessionReport> = BTreeMap::new();
         for (key, session) in &self.sessions {
-            let report = reports.entry(key.clone()).or_insert_with(|| self.blank(&key.0, &key.1));
+            let report = reports.entry(key.clone()).or_insert_with(|| self.blank(&key.0, &key.1, job));
             report.version.clone_from(&session.version);
             report.mode.clone_from(&session.mode);
             report.unasked |= session.unasked;
@@ -37,7 +38,7 @@ impl Work {
                 continue;
             }
             let key = self.session_of(errand, call.map(|(index, _)| *index));
-            let report = reports.entry(key.clone()).or_insert_with(|| self.blank(&key.0, &key.1));
+            let report = reports.entry(key.clone()).or_insert_with(|| self.blank(&key.0, &key.1, job));
             report.explained += explained;
             report.unexplained += unexplained;
             let is_own = |text: &String| errand.agent.record.is_some_and(|record| (record.is_own)(text));
@@ -51,7 +52,7 @@ impl Work {
                 continue;
             }
             let key = (known.call.agent.clone(), known.call.session.clone());
-            let report = reports.entry(key.clone()).or_insert_with(|| self.blank(&key.0, &key.1));
+            let report = reports.entry(key.clone()).or_insert_with(|| self.blank(&key.0, &key.1, job));
             let run = ran.get(&index);
             report.calls += 1;
             report.commands += u64::from(!known.call.commands.is_empty());
@@ -86,8 +87,8 @@ impl Work {
         reports
     }
 
-    fn blank(&self, agent: &str, session: &str) -> SessionReport {
-        let flag = self.flags.get(agent);
+    fn blank(&self, agent: &str, session: &str, job: &Job) -> SessionReport {
+        let flag = self.flags.get(agent).cloned().or_else(|| self.unasked_by_settings(agent, job));
         SessionReport {
             agent: agent.to_owned(),
             title: agents::by_id(agent).map_or(agent, |agent| agent.title).to_owned(),
@@ -95,7 +96,8 @@ impl Work {
             version: None,
             mode: None,
             unasked: flag.is_some(),
-            flag: flag.cloned(),
+            flag,
+            permissions: self.permissions(agent, job),
             calls: 0,
             commands: 0,
             run: 0,

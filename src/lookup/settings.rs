@@ -1,0 +1,485 @@
+//! Reads what an agent that starts is told it may do: its settings files, as they are at that moment, and its options.
+//!
+//! Anybody may have put anything there: a link that leads round in circles, a pipe that nobody writes to, a file system
+//! that never answers. So files are read on a thread of their own, up to a size, and once it hangs no more are read.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+
+use globset::Glob;
+
+use super::PATIENCE;
+use crate::agents::Agent;
+use crate::agents::settings::{self, Form, Place, Source};
+use crate::event::{AgentSettings, Launch, Level, ProcessKey};
+use crate::job::Job;
+use crate::runners::github::{Committed, committed};
+
+/// Of one file; a larger one is not read.
+const LARGEST: u64 = 4 << 20;
+/// Files of one source.
+const MOST_FILES: usize = 64;
+/// Launches of agents whose files are read in one run.
+const MOST_LAUNCHES: usize = 1024;
+/// Folders above a working folder that are looked into for its repository.
+const HIGHEST: usize = 32;
+
+/// The commit that a change under review is compared with.
+#[derive(Clone, Debug)]
+pub struct Base {
+    pub workspace: PathBuf,
+    pub commit: String,
+    /// Who git is asked as.
+    pub uid: u32,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    pub(super) homes: BTreeMap<u32, String>,
+    pub(super) base: Option<Base>,
+    home: String,
+    told: HashSet<u64>,
+    /// Files whose reviewed copy the checkout does not have.
+    unreviewed: Vec<(&'static Agent, Place, AgentSettings)>,
+    launches: usize,
+    is_stuck: bool,
+}
+
+impl Reader {
+    pub(super) fn job(&mut self, job: &Job) {
+        self.home.clone_from(&job.home);
+    }
+
+    /// What holds for an agent that is being launched. What was told before and is the same is not told again.
+    pub(super) fn of(
+        &mut self,
+        agent: &'static Agent,
+        process: ProcessKey,
+        launch: &Launch,
+    ) -> Vec<AgentSettings> {
+        let environment = environment(process.pid);
+        let variable = |name: &str| environment.get(name).filter(|value| value.starts_with('/')).cloned();
+        let home = variable("HOME")
+            .or_else(|| self.homes.get(&launch.uid).cloned())
+            .unwrap_or_else(|| self.home.clone());
+        let place = Place { home, project: launch.directory.clone() };
+        let mut all = Vec::new();
+        let options = settings::command_line(agent.settings, &place, &launch.arguments);
+        if !options.is_empty() {
+            all.push(AgentSettings {
+                agent: agent.id.to_owned(),
+                process: Some(process),
+                level: Level::CommandLine,
+                file: String::new(),
+                items: options,
+                problem: None,
+            });
+        }
+        self.launches += 1;
+        if self.launches <= MOST_LAUNCHES && !self.is_stuck {
+            let moved = agent.settings.moved_by.iter();
+            let moved: Vec<(&'static str, String)> =
+                moved.filter_map(|(name, folder)| Some((*folder, variable(name)?))).collect();
+            let base = self.base.clone();
+            let (tell, told) = channel();
+            let reader = place.clone();
+            std::thread::spawn(move || {
+                let _ = tell.send(sources(agent, &reader, &moved, base.as_ref()));
+            });
+            match told.recv_timeout(PATIENCE) {
+                Ok(files) => {
+                    let is_open =
+                        |said: &&AgentSettings| said.level == Level::Reviewed && said.problem.is_some();
+                    for said in files.iter().filter(is_open) {
+                        if self.unreviewed.len() < MOST_FILES {
+                            self.unreviewed.push((agent, place.clone(), said.clone()));
+                        }
+                    }
+                    all.extend(files);
+                }
+                Err(_) => {
+                    self.is_stuck = true;
+                    let problem = Some("a settings file could not be read in time".to_owned());
+                    let (agent, level) = (agent.id.to_owned(), Level::User);
+                    let (file, items) = (String::new(), Vec::new());
+                    all.push(AgentSettings { agent, process: None, level, file, items, problem });
+                }
+            }
+        }
+        all.retain(|said| self.is_news(said));
+        for said in &mut all {
+            said.process = Some(process);
+        }
+        all
+    }
+
+    /// Files of the repository of which nobody could say here what was reviewed.
+    pub(super) fn unreviewed(&self) -> Vec<String> {
+        let mut files: Vec<String> = self.unreviewed.iter().map(|(_, _, said)| said.file.clone()).collect();
+        files.sort();
+        files.dedup();
+        files
+    }
+
+    /// Takes in the reviewed copy of a file from whoever could read it; `None`: there is none.
+    pub(super) fn review(&mut self, file: &str, text: Option<&str>) -> Vec<AgentSettings> {
+        let (known, open) =
+            std::mem::take(&mut self.unreviewed).into_iter().partition(|(_, _, said)| said.file == file);
+        self.unreviewed = open;
+        known
+            .into_iter()
+            .filter_map(|(agent, place, said): (&Agent, Place, AgentSettings)| {
+                let source = source_of(agent, Path::new(file))?;
+                let (items, problem) =
+                    text.map_or_else(Default::default, |text| settings::read(source.form, &place, text));
+                Some(AgentSettings { items, problem, ..said })
+            })
+            .collect()
+    }
+
+    fn is_news(&mut self, said: &AgentSettings) -> bool {
+        let mut hasher = DefaultHasher::new();
+        format!("{said:?}").hash(&mut hasher);
+        self.told.len() < MOST_LAUNCHES * 16 && self.told.insert(hasher.finish())
+    }
+}
+
+/// The variables of a process. Only names and folders of them are kept anywhere.
+fn environment(pid: u32) -> BTreeMap<String, String> {
+    let mut bytes = Vec::new();
+    let opened = File::open(format!("/proc/{pid}/environ"));
+    if opened.and_then(|file| file.take(1 << 20).read_to_end(&mut bytes)).is_err() {
+        return BTreeMap::new();
+    }
+    bytes
+        .split(|byte| *byte == 0)
+        .filter_map(|pair| std::str::from_utf8(pair).ok()?.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Every file that tells this agent something, as it is now. `moved`: folders that lie elsewhere.
+pub fn sources(
+    agent: &'static Agent,
+    place: &Place,
+    moved: &[(&str, String)],
+    base: Option<&Base>,
+) -> Vec<AgentSettings> {
+    let mut all: Vec<AgentSettings> = Vec::new();
+    for source in agent.settings.sources {
+        for path in paths(source, place, moved) {
+            let (items, problem) = match content(&path, source.form) {
+                Ok(None) => continue,
+                Ok(Some(text)) => settings::read(source.form, place, &text),
+                Err(error) => (Vec::new(), Some(error.to_string())),
+            };
+            let said = AgentSettings {
+                agent: agent.id.to_owned(),
+                process: None,
+                level: source.level,
+                file: path.to_string_lossy().into_owned(),
+                items,
+                problem,
+            };
+            if source.level.is_repository()
+                && let Some(before) = base.and_then(|base| reviewed(base, source, place, &path, &said))
+            {
+                all.push(before);
+            }
+            if !said.items.is_empty() || said.problem.is_some() {
+                all.push(said);
+            }
+        }
+    }
+    // In the user's own folder the user's file stands where a project's would be.
+    let is_users = |said: &AgentSettings| {
+        said.level != Level::User && all.iter().any(|it| it.level == Level::User && it.file == said.file)
+    };
+    let doubled: Vec<bool> = all.iter().map(is_users).collect();
+    let mut doubled = doubled.into_iter();
+    all.retain(|_| !doubled.next().unwrap_or_default());
+    all
+}
+
+/// The source by which a file of a repository is read.
+fn source_of(agent: &Agent, file: &Path) -> Option<&'static Source> {
+    agent.settings.sources.iter().filter(|source| source.level.is_repository()).find(|source| {
+        let below = source.file.trim_start_matches("./");
+        Glob::new(&format!("/**/{below}")).is_ok_and(|glob| glob.compile_matcher().is_match(file))
+    })
+}
+
+/// The same file at the commit that the change is compared with.
+fn reviewed(
+    base: &Base,
+    source: &Source,
+    place: &Place,
+    path: &Path,
+    said: &AgentSettings,
+) -> Option<AgentSettings> {
+    if matches!(source.form, Form::Instructions) {
+        return None;
+    }
+    let below = path.strip_prefix(&base.workspace).ok()?.to_str()?;
+    let (items, problem) = match committed(&base.workspace, &base.commit, below, base.uid) {
+        Committed::Found(text) => settings::read(source.form, place, &text),
+        Committed::Absent => (Vec::new(), None),
+        Committed::Unknown(why) => (Vec::new(), Some(why)),
+    };
+    Some(AgentSettings { level: Level::Reviewed, items, problem, ..said.clone() })
+}
+
+/// The files that a source means, if they are there.
+fn paths(source: &Source, place: &Place, moved: &[(&str, String)]) -> Vec<PathBuf> {
+    let elsewhere = moved.iter().find_map(|(folder, to)| {
+        let rest = source.file.strip_prefix(folder)?.strip_prefix('/')?;
+        Some(Path::new(to).join(rest))
+    });
+    if let Some(path) = elsewhere {
+        return matching(path);
+    }
+    match source.file.split_once('/') {
+        Some(("~", rest)) => matching(Path::new(&place.home).join(rest)),
+        Some((".", rest)) => {
+            // An agent that starts further down looks up to where its repository begins.
+            let mut folder = Path::new(&place.project);
+            for _ in 0..HIGHEST {
+                let found = matching(folder.join(rest));
+                let is_top = folder.join(".git").exists();
+                match folder.parent() {
+                    Some(above) if found.is_empty() && !is_top && folder != Path::new(&place.home) => {
+                        folder = above
+                    }
+                    _ => return found,
+                }
+            }
+            Vec::new()
+        }
+        _ => matching(PathBuf::from(source.file)),
+    }
+}
+
+fn matching(path: PathBuf) -> Vec<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if !name.contains('*') {
+        return if fs::symlink_metadata(&path).is_ok() { vec![path] } else { Vec::new() };
+    }
+    let (Ok(glob), Some(folder)) = (Glob::new(&name), path.parent()) else { return Vec::new() };
+    let matcher = glob.compile_matcher();
+    let entries = fs::read_dir(folder).into_iter().flatten().take(MOST_FILES * 16).flatten();
+    let mut found: Vec<PathBuf> =
+        entries.filter(|entry| matcher.is_match(entry.file_name())).map(|entry| entry.path()).collect();
+    found.sort();
+    found.truncate(MOST_FILES);
+    found
+}
+
+/// The text of a regular file, or of what a link leads to; `None`: there is none, or it is a folder.
+fn content(path: &Path, form: Form) -> io::Result<Option<String>> {
+    let refused = |text: &str| io::Error::new(io::ErrorKind::InvalidData, text.to_owned());
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC;
+    let file = match File::options().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let about = file.metadata()?;
+    if matches!(form, Form::Instructions) {
+        // A folder of rules is as good as a file.
+        return Ok(Some(String::new()));
+    }
+    if about.is_dir() {
+        return Ok(None);
+    }
+    if !about.is_file() {
+        return Err(refused("it is not a regular file"));
+    }
+    if about.len() > LARGEST {
+        return Err(refused(&format!("it has more than {} MiB", LARGEST >> 20)));
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(refused(&format!("it has more than {} MiB", LARGEST >> 20)));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| refused("it is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agents::by_id;
+    use crate::event::Permission;
+
+    struct Host {
+        folder: tempfile::TempDir,
+    }
+
+    impl Host {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().unwrap() }
+        }
+
+        fn path(&self, path: &str) -> PathBuf {
+            self.folder.path().join(path)
+        }
+
+        fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+            let path = self.path(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        /// Level, and how many things it says or what is wrong, by file.
+        fn told(&self, moved: &[(&str, String)], base: Option<&Base>) -> Vec<String> {
+            let place = Place {
+                home: self.path("home").to_string_lossy().into_owned(),
+                project: self.path("work/below").to_string_lossy().into_owned(),
+            };
+            let root = format!("{}/", self.folder.path().to_string_lossy());
+            sources(by_id("claude-code").unwrap(), &place, moved, base)
+                .into_iter()
+                .filter(|said| said.level != Level::Managed)
+                .map(|said| {
+                    let what = said.problem.unwrap_or_else(|| said.items.len().to_string());
+                    format!("{} {}: {what}", said.level.as_str(), said.file.replace(&root, ""))
+                })
+                .collect()
+        }
+    }
+
+    const DENIES: &str = r#"{"permissions": {"deny": ["Bash(curl:*)"]}}"#;
+
+    #[test]
+    fn files_of_user_and_repository_are_read_and_moved_folders_followed() {
+        let host = Host::new();
+        host.write("home/.claude/settings.json", DENIES);
+        host.write("work/.claude/settings.json", DENIES);
+        host.write("work/CLAUDE.md", "be nice");
+        host.write("moved/settings.json", "{}");
+        fs::create_dir_all(host.path("work/.git")).unwrap();
+        fs::create_dir_all(host.path("work/below")).unwrap();
+        assert_eq!(
+            host.told(&[], None),
+            [
+                "project work/.claude/settings.json: 1",
+                "project work/CLAUDE.md: 1",
+                "user home/.claude/settings.json: 1",
+            ]
+        );
+        let moved = [("~/.claude", host.path("moved").to_string_lossy().into_owned())];
+        assert_eq!(host.told(&moved, None).len(), 2, "what is elsewhere says nothing");
+    }
+
+    #[test]
+    fn whatever_lies_there_is_told_and_harms_nobody() {
+        let host = Host::new();
+        fs::create_dir_all(host.path("work/below/.claude")).unwrap();
+        let place = "work/below/.claude/settings.json";
+        let path = host.path(place);
+        let said = |text: &str| vec![format!("project {place}: {text}")];
+        File::create(&path).unwrap().set_len(50 << 20).unwrap();
+        assert_eq!(host.told(&[], None), said("it has more than 4 MiB"));
+        host.write(place, b"{\"a\": \"\xff\xfe\"}");
+        assert_eq!(host.told(&[], None), said("it is not UTF-8"));
+        host.write(place, "{\"permissions\": {\n  \"allow\": [\"a\" \"b\"]\n}}");
+        assert_eq!(
+            host.told(&[], None),
+            said(
+                "line 2, column 17: a comma or `]` is missing\n    \"xxxxx\": [\"x\" \"x\"]\n                  ^"
+            )
+        );
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("settings.json", &path).unwrap();
+        assert!(host.told(&[], None)[0].contains("symbolic links"), "{:?}", host.told(&[], None));
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(host.told(&[], None), said("it is not a regular file"));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(host.told(&[], None), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn the_reviewed_copy_comes_from_the_commit() {
+        let host = Host::new();
+        host.write("work/.claude/settings.json", DENIES);
+        let git = |words: &[&str]| {
+            let output = std::process::Command::new("git")
+                .args(["-c", "user.name=a", "-c", "user.email=a@example.com", "-C"])
+                .arg(host.path("work"))
+                .args(words)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{words:?}");
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        git(&["init", "-q"]);
+        git(&["add", "-A"]);
+        git(&["commit", "-q", "-m", "x"]);
+        let commit = git(&["rev-parse", "HEAD"]);
+        host.write("work/.claude/settings.json", r#"{"permissions": {"allow": ["Bash", "Read"]}}"#);
+        host.write("work/.mcp.json", r#"{"mcpServers": {"a": {"command": "a"}}}"#);
+        let uid = nix::unistd::geteuid().as_raw();
+        let workspace = host.path("work");
+        let base = Base { workspace: workspace.clone(), commit, uid };
+        assert_eq!(
+            host.told(&[], Some(&base)),
+            [
+                "reviewed work/.claude/settings.json: 1",
+                "project work/.claude/settings.json: 2",
+                "reviewed work/.mcp.json: 0",
+                "project work/.mcp.json: 1",
+            ]
+        );
+        let unknown = Base { workspace: workspace.clone(), commit: "0".repeat(40), uid };
+        assert!(host.told(&[], Some(&unknown))[0].contains("does not have that commit"));
+        // Somebody else may know it.
+        let mut reader = Reader { base: Some(unknown), ..Reader::default() };
+        let directory = workspace.to_string_lossy().into_owned();
+        let launch = Launch { directory: directory.clone(), ..Launch::default() };
+        reader.of(by_id("claude-code").unwrap(), ProcessKey { pid: u32::MAX, start: 1 }, &launch);
+        let files = [format!("{directory}/.claude/settings.json"), format!("{directory}/.mcp.json")];
+        // Copilot CLI reads the second one as well, and did not start.
+        assert_eq!(reader.unreviewed(), files);
+        let said = reader.review(&files[0], Some(DENIES));
+        assert!(
+            matches!(&said[..], [said] if said.level == Level::Reviewed && said.items.len() == 1),
+            "{said:?}"
+        );
+        assert!(reader.review(&files[1], None)[0].items.is_empty());
+        assert!(reader.unreviewed().is_empty() && reader.review("/x", None).is_empty());
+    }
+
+    #[test]
+    fn a_launch_tells_its_options_and_each_file_once() {
+        let host = Host::new();
+        host.write("home/.claude/settings.json", DENIES);
+        let home = host.path("home").to_string_lossy().into_owned();
+        let mut reader = Reader::default();
+        reader.homes.insert(7, home.clone());
+        let launch = Launch {
+            arguments: ["claude", "-p", "x", "--dangerously-skip-permissions"].map(str::to_owned).to_vec(),
+            directory: home,
+            uid: 7,
+            ..Launch::default()
+        };
+        // No process has this number, so it has no environment.
+        let process = |start| ProcessKey { pid: u32::MAX, start };
+        let agent = by_id("claude-code").unwrap();
+        let levels = |said: Vec<AgentSettings>| {
+            said.into_iter()
+                .filter(|said| said.level != Level::Managed)
+                .map(|said| said.level)
+                .collect::<Vec<_>>()
+        };
+        let first = reader.of(agent, process(1), &launch);
+        assert!(matches!(first[0].items[0].what, Permission::Mode { unasked: true, .. }));
+        assert_eq!(levels(first), [Level::CommandLine, Level::User]);
+        assert_eq!(levels(reader.of(agent, process(2), &launch)), [Level::CommandLine]);
+    }
+}
