@@ -82,6 +82,11 @@ pub enum Command {
         #[arg(long, requires = "harden", conflicts_with = "dry_run")]
         undo: bool,
     },
+    /// List the coding agents and tool servers of this host for every local user, and what of their settings to set right
+    Agents {
+        #[arg(long)]
+        json: bool,
+    },
     /// List the rules, or show one rule's page
     Rules {
         /// Rule id, such as cred-file-access

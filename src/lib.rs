@@ -28,6 +28,7 @@ pub mod engine;
 
 pub mod evidence;
 pub mod github;
+pub mod inventory;
 pub mod lookup;
 pub mod posture;
 pub mod redact;

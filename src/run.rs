@@ -2,6 +2,7 @@
 
 mod action;
 mod diff;
+mod agents;
 mod explain;
 mod harden;
 mod live;
@@ -185,6 +186,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
                 (false, _) => posture::posture(&camera, json, baseline.as_deref()),
             }
         }
+        Command::Agents { json } => agents::agents(json),
         Command::Rules { id } => rules(id.as_deref()),
         Command::Doctor => Ok(doctor()),
         Command::Completions { shell } => {

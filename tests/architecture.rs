@@ -22,6 +22,7 @@ const GROUPS: &[&[&str]] = &[
         "session",
         "posture",
         "lookup",
+        "inventory",
         "transcripts",
         "sockets",
         "action",

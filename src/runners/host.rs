@@ -44,7 +44,8 @@ pub fn own_program() -> Option<File> {
     })
 }
 
-fn homes() -> impl Iterator<Item = (u32, String)> {
+/// Homes of the local users, by user id.
+pub fn homes() -> impl Iterator<Item = (u32, String)> {
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let homes: Vec<(u32, String)> = users
         .lines()

@@ -6,4 +6,4 @@ mod host;
 pub mod import;
 pub mod local;
 
-pub use host::{facts, own_program};
+pub use host::{facts, homes, own_program};
