@@ -97,6 +97,8 @@ pub struct Act<'a> {
 #[derive(Debug)]
 pub struct Context<'a> {
     pub job: &'a Job,
+    /// The guard itself.
+    pub guard: crate::event::ProcessKey,
     pub started: Timestamp,
     /// Homes of the user the step runs as: `$HOME`, and the one in the user database.
     pub homes: &'a [String],

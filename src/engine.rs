@@ -134,6 +134,10 @@ pub struct Engine {
     objects: HashMap<(u64, u64), String>,
     /// What was launched: the newest ctime and digest.
     digests: HashMap<Object, (Option<Timestamp>, Option<Arc<str>>)>,
+    /// The system's programs by digest.
+    installed: HashMap<Arc<str>, Arc<str>>,
+    /// What a child of our own program ran from memory: told once it does anything.
+    withheld: HashMap<ProcessKey, (u64, Timestamp, Vec<Hit>)>,
     undigested: u64,
     posture: posture::Snapshots,
     drawing: picture::Drawing,
@@ -296,6 +300,8 @@ impl Engine {
             names: Names::default(),
             objects: HashMap::new(),
             digests: HashMap::new(),
+            installed: HashMap::new(),
+            withheld: HashMap::new(),
             undigested: 0,
             posture: posture::Snapshots::default(),
             drawing: picture::Drawing::default(),
@@ -420,8 +426,16 @@ impl Engine {
                 if self.digests.len() >= Self::DIGESTS {
                     self.digests.clear();
                 }
-                let digest = (file.changed, sha256.as_deref().map(Arc::from));
-                self.digests.insert(Object::of(file), digest);
+                let sha256: Option<Arc<str>> = sha256.as_deref().map(Arc::from);
+                let is_installed =
+                    ["/usr/", "/bin/", "/sbin/", "/opt/"].iter().any(|folder| file.path.starts_with(folder));
+                if let Some(sha256) =
+                    sha256.clone().filter(|_| is_installed && !self.lineage.has_written(&file.path))
+                    && self.installed.len() < Self::DIGESTS
+                {
+                    self.installed.entry(sha256).or_insert_with(|| file.path.as_str().into());
+                }
+                self.digests.insert(Object::of(file), (file.changed, sha256));
             }
             Fact::Posture { .. } => self.posture.take(fact),
             Fact::Agent { process, agent } => {
@@ -483,6 +497,11 @@ impl Engine {
         }
         self.own(sequence, event, &start);
         self.tally(event);
+        if let Some((sequence, time, hits)) = self.withheld.remove(&event.actor)
+            && !matches!(event.activity, Activity::Exit { .. })
+        {
+            self.record_all(sequence, time, hits, None, true);
+        }
         match &event.activity {
             Activity::Fork { child } => self.fork(sequence, event, *child),
             Activity::Launch(launch) => self.launch(sequence, event, launch, &start),
@@ -536,7 +555,7 @@ impl Engine {
                 self.lineage.listens(event.actor, *on);
                 self.watch(sequence, event, &start);
             }
-            Activity::UnixConnect { file } => {
+            Activity::UnixConnect { file, .. } => {
                 self.asked_engine(event.actor, &file.path);
                 if catalogue::is_object("name-daemons", &file.path)
                     && let Some(process) = self.lineage.get_mut(event.actor)
@@ -551,6 +570,10 @@ impl Engine {
             | Activity::Socket { .. }
             | Activity::Query { .. }
             | Activity::Hello { .. }
+            | Activity::Packet { .. }
+            | Activity::Signal { .. }
+            | Activity::Title { .. }
+            | Activity::Ring
             | Activity::Trace { .. }
             | Activity::Bpf { .. }
             | Activity::Namespace { .. } => self.watch(sequence, event, &start),
@@ -693,11 +716,14 @@ impl Engine {
         };
         let name = identity.name(launch);
         let sha256 = self.digest(&launch.executable);
+        let copy_of = sha256.as_ref().and_then(|sha256| self.installed.get(sha256)).cloned();
+        let copy_of = copy_of.filter(|original| **original != *launch.executable.path);
         let agent = self.agents.remove(&event.actor);
         let above = process.parent.and_then(|parent| self.lineage.get(parent));
         let is_below_agent = above.is_some_and(|above| above.agent.is_some());
         if let Some(process) = self.lineage.get_mut(event.actor) {
             process.sha256 = sha256;
+            process.copy_of = copy_of;
             if let Some(agent) = agent {
                 let is_tool = agents::is_only_a_tool(&agent, launch);
                 process.agent = Some(agent);
@@ -844,6 +870,13 @@ impl Engine {
         if access.create {
             self.lineage.made(&file.path);
         }
+        if self.lineage.planted(&file.path).is_some() && access.read && !access.write {
+            self.watch(sequence, event, start);
+        }
+        let is_nothing = !(access.read || access.write || access.create);
+        if is_nothing && self.store_of(file).is_some() {
+            self.watch(sequence, event, start);
+        }
         if access.write || access.create {
             self.write(sequence, event, file, start);
             self.lineage.wrote(event.actor, &file.path);
@@ -856,6 +889,12 @@ impl Engine {
                 self.read_astray(sequence, event, file, start);
             }
         }
+    }
+
+    /// The credential store that this object belongs to.
+    fn store_of(&self, file: &File) -> Option<&'static crate::catalogue::Store> {
+        let path = self.objects.get(&(file.device, file.inode)).unwrap_or(&file.path);
+        self.catalogue.as_ref().and_then(|catalogue| catalogue.credential(path))
     }
 
     fn read(&mut self, sequence: u64, event: &Event, file: &File, start: &Start) {
@@ -1126,6 +1165,7 @@ impl Engine {
     fn context<'a>(&'a self, start: &'a Start) -> Context<'a> {
         Context {
             job: &start.job,
+            guard: start.guard,
             started: start.time,
             homes: &self.own_homes,
             all_homes: &self.all_homes,
@@ -1250,6 +1290,18 @@ impl Engine {
 
     /// Puts hits into their groups: one finding per rule, step, program and object.
     fn record(&mut self, sequence: u64, time: Timestamp, hits: Vec<Hit>, declared: Option<&str>) {
+        self.record_all(sequence, time, hits, declared, false);
+    }
+
+    /// `is_late` for what was withheld until the process did more.
+    fn record_all(
+        &mut self,
+        sequence: u64,
+        time: Timestamp,
+        hits: Vec<Hit>,
+        declared: Option<&str>,
+        is_late: bool,
+    ) {
         // What a better finding replaces may come from the same act, so those go last.
         let (better, plain): (Vec<Hit>, Vec<Hit>) = hits.into_iter().partition(|hit| hit.replaces.is_some());
         for hit in plain.into_iter().chain(better) {
@@ -1260,12 +1312,17 @@ impl Engine {
                 let launched = process.launch.as_deref().zip(self.start.as_ref());
                 launched.is_some_and(|(launch, start)| is_own_program(launch, start))
             };
-            // Its canary in memory has no path; nothing else that our program starts has this name.
-            let is_canary = |process: &Process| {
-                process.name.starts_with("memfd:edamame-guard-canary")
-                    && self.lineage.ancestors(process.key).take(2).any(is_own)
-            };
-            if hit.kind == Kind::Attack && (is_own(process) || is_canary(process)) {
+            if hit.kind == Kind::Attack && is_own(process) {
+                continue;
+            }
+            // Its canary runs from memory and ends; whatever a child of our program runs there is told once it does more.
+            let is_canary = hit.rule.id.0 == "fileless-obfuscated-exec"
+                && self.lineage.ancestors(process.key).next().is_some_and(is_own)
+                && process.evidence == sequence
+                && !process.ended;
+            if is_canary && !is_late {
+                let (key, time) = (hit.process, time);
+                self.withheld.entry(key).or_insert((sequence, time, Vec::new())).2.push(hit);
                 continue;
             }
             // A runner's own work is its host's business, but for what attacks the host itself.
@@ -1376,6 +1433,7 @@ fn newcomer(key: ProcessKey, step: StepKey, standing: Standing, time: Timestamp,
         standing,
         tool: None,
         sha256: None,
+        copy_of: None,
         agent: None,
         is_agent: false,
         errand: None,

@@ -188,6 +188,26 @@ pub enum Activity {
     /// The actor connected to a unix socket. A name that is no path begins with `@`.
     UnixConnect {
         file: File,
+        /// A process that is not the job's listens there.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        outside: bool,
+    },
+    /// The actor sent a packet by hand: neither TCP nor UDP, or one that it made as a whole. `pattern` is a digest of
+    /// what it carries, without the time that a ping writes into it.
+    Packet {
+        to: IpAddr,
+        protocol: u32,
+        pattern: String,
+    },
+    /// The actor sent the guard a signal; `own_group` when both are in one process group.
+    Signal {
+        signal: u32,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        own_group: bool,
+    },
+    /// The actor gave itself another name, as process lists show it.
+    Title {
+        name: String,
     },
     /// The actor made an unusual socket: raw, packet, vsock and the like. Not plain TCP and UDP,
     /// nor unix sockets.
@@ -427,6 +447,8 @@ impl Activity {
             | Self::Launch(_)
             | Self::Exit { .. }
             | Self::Ring
+            | Self::Signal { .. }
+            | Self::Title { .. }
             | Self::Trace { .. }
             | Self::Bpf { .. }
             | Self::Module { .. }
@@ -455,6 +477,7 @@ impl Activity {
             | Self::Hello { .. }
             | Self::UnixConnect { .. }
             | Self::Listen { .. }
+            | Self::Packet { .. }
             | Self::Socket { .. } => Plane::Egress,
             Self::Lost { .. } | Self::HookLost { .. } => return None,
         })
@@ -476,7 +499,7 @@ impl Activity {
             | Self::Mkdir { file }
             | Self::Mknod { file, .. }
             | Self::Setxattr { file, .. }
-            | Self::UnixConnect { file }
+            | Self::UnixConnect { file, .. }
             | Self::Mount { target: file, .. }
             | Self::Unmount { target: file }
             | Self::PivotRoot { root: file } => vec![file],

@@ -47,6 +47,8 @@ pub struct Process {
     pub tool: Option<&'static str>,
     /// SHA-256 of its executable, in hex.
     pub sha256: Option<Arc<str>>,
+    /// The system's program that it is a copy of, by content, where it lies elsewhere.
+    pub copy_of: Option<Arc<str>>,
     /// Id of the coding agent it is or works for.
     pub agent: Option<Arc<str>>,
     /// It is that agent itself.
@@ -176,6 +178,8 @@ pub struct Lineage {
     listeners: HashMap<u16, Listener>,
     /// Hashes of the folders that clients filled from elsewhere below an agent.
     fetched: HashSet<u64>,
+    /// Files that every program of a kind starts with and that the job's own code put there.
+    planted: Vec<Touch>,
 }
 
 /// A process that waits for TCP connections.
@@ -188,6 +192,8 @@ pub struct Listener {
 }
 
 impl Lineage {
+    /// Such files that are remembered.
+    const PLANTED: usize = 64;
     /// What a process said may be told after its end, when a packet left late.
     const LATE: usize = 512;
     /// Written paths that are remembered; some 5 MiB.
@@ -681,6 +687,20 @@ impl Lineage {
         if self.tampered.is_empty() { None } else { self.tampered.get(&hash(path)) }
     }
 
+    /// Notes a file that other programs start with from now on.
+    pub fn plant(&mut self, touch: Touch) {
+        if self.planted.len() < Self::PLANTED
+            && !self.planted.iter().any(|known| known.object == touch.object)
+        {
+            self.planted.push(touch);
+        }
+    }
+
+    /// What the job's own code put at a path that other programs start with.
+    pub fn planted(&self, path: &str) -> Option<&Touch> {
+        self.planted.iter().find(|touch| touch.object == path)
+    }
+
     /// How many written paths were too many to remember.
     pub fn unremembered(&self) -> u64 {
         self.unremembered
@@ -717,6 +737,7 @@ mod tests {
             standing: Standing::Text,
             tool: None,
             sha256: None,
+            copy_of: None,
             agent: None,
             is_agent: false,
             errand: None,

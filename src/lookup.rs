@@ -42,6 +42,23 @@ const MOST: usize = 65_536;
 /// A shorter value stands in too much that is no secret.
 const SHORTEST_SECRET: usize = 6;
 
+/// Where the system keeps its programs.
+const INSTALLED: [&str; 6] = ["/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/bin", "/sbin"];
+
+/// The system's programs by their size.
+fn installed() -> HashMap<u64, Vec<PathBuf>> {
+    let mut by_size: HashMap<u64, Vec<PathBuf>> = HashMap::new();
+    let entries = INSTALLED.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    for entry in entries.take(MOST) {
+        if let Ok(metadata) = entry.metadata()
+            && metadata.is_file()
+        {
+            by_size.entry(metadata.len()).or_default().push(entry.path());
+        }
+    }
+    by_size
+}
+
 /// A file as it is now; another size or time is another content.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
@@ -52,6 +69,8 @@ pub struct Lookup {
     executables: HashSet<(u64, u64, Option<Timestamp>)>,
     /// Scripts that were told: the path, and what was there.
     scripts: HashMap<String, (u64, u64, Option<Timestamp>)>,
+    /// The system's programs by size, to know a copy of one; read when it is first needed.
+    installed: Option<HashMap<u64, Vec<PathBuf>>>,
     ask: Sender<Request>,
     answers: Receiver<(u64, Option<Content>)>,
     /// The process that runs a job's steps, and those of its children that have not launched a program yet.
@@ -93,6 +112,7 @@ enum Wanted {
 #[derive(Clone, Debug)]
 struct Content {
     sha256: String,
+    size: u64,
     path: String,
     device: u64,
     inode: u64,
@@ -122,7 +142,17 @@ impl Lookup {
         });
         let (executables, scripts) = (HashSet::new(), HashMap::new());
         let settings = settings::Reader::default();
-        Self { executables, scripts, ask, answers, runner: None, settings, asked: 0, answered: 0 }
+        Self {
+            executables,
+            scripts,
+            installed: None,
+            ask,
+            answers,
+            runner: None,
+            settings,
+            asked: 0,
+            answered: 0,
+        }
     }
 
     /// Reads the text of each step that this process, the runner of the job, begins from now on.
@@ -213,19 +243,46 @@ impl Lookup {
         facts
     }
 
-    fn executable(&mut self, process: ProcessKey, file: &event::File) -> Option<Fact> {
+    fn executable(&mut self, process: ProcessKey, file: &event::File) -> Vec<Fact> {
         if file.inode == 0 {
-            return None;
+            return Vec::new();
         }
         if self.executables.len() >= MOST {
             self.executables.clear();
         }
         if !self.executables.insert((file.device, file.inode, file.changed)) {
-            return None;
+            return Vec::new();
         }
         let places = vec![format!("/proc/{}/exe", process.pid).into(), file.path.clone().into()];
         let content = self.ask(Wanted::Object { inode: file.inode, changed: file.changed }, places);
-        Some(Fact::Digest { file: file.clone(), sha256: content.map(|content| content.sha256) })
+        let original = content.as_ref().and_then(|content| self.original(&file.path, content));
+        let own = Fact::Digest { file: file.clone(), sha256: content.map(|content| content.sha256) };
+        original.into_iter().chain([own]).collect()
+    }
+
+    /// The program of the system that this one, which lies elsewhere, is a copy of.
+    fn original(&mut self, path: &str, content: &Content) -> Option<Fact> {
+        /// Programs of one size that are read.
+        const ALIKE: usize = 4;
+        if INSTALLED.iter().any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
+        {
+            return None;
+        }
+        let alike = self.installed.get_or_insert_with(installed).get(&content.size)?.clone();
+        let since = Timestamp(u64::MAX);
+        let original = alike
+            .into_iter()
+            .take(ALIKE)
+            .filter_map(|place| self.ask(Wanted::Unchanged { since }, vec![place]))
+            .find(|other| other.sha256 == content.sha256 && other.inode != content.inode)?;
+        let file = event::File {
+            path: original.path,
+            device: original.device,
+            inode: original.inode,
+            changed: original.changed,
+            ..event::File::default()
+        };
+        Some(Fact::Digest { file, sha256: Some(original.sha256) })
     }
 
     /// The fact to tell, if there is something new, and the script's real path.
@@ -328,6 +385,7 @@ impl Reader {
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         Ok(Content {
             sha256,
+            size: metadata.len(),
             path: path.to_string_lossy().into_owned(),
             device: metadata.dev(),
             inode: metadata.ino(),

@@ -183,7 +183,8 @@ impl Redactor {
                         | Activity::Setxattr { name: text, .. }
                         | Activity::Query { name: text, .. }
                         | Activity::Hello { name: Some(text), .. }
-                        | Activity::Memfd { name: text } => self.text(text),
+                        | Activity::Memfd { name: text }
+                        | Activity::Title { name: text } => self.text(text),
                         _ => {}
                     }
                 }

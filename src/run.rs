@@ -1,8 +1,8 @@
 //! The one loop: wait for an [`Input`], write it down, give it to the engine; then the reports.
 
 mod action;
-mod diff;
 mod agents;
+mod diff;
 mod explain;
 mod harden;
 mod live;
@@ -47,7 +47,7 @@ use sidecar::Wanted;
 const REPORT_DIR: &str = "edamame-guard-report";
 /// Where a repository keeps its policy.
 pub(crate) const POLICY_FILE: &str = ".github/guard.yml";
-/// Variables kept at exec: they name the step, the agent or a service of the runner, and hold no secret.
+/// Variables kept at exec: they name the step, the agent or a service of the runner, or what a program starts with, and hold no secret.
 const ENVIRONMENT: &[&str] = &[
     "GITHUB_ACTION",
     "GITHUB_OUTPUT",
@@ -61,6 +61,10 @@ const ENVIRONMENT: &[&str] = &[
     "ACTIONS_RESULTS_URL",
     "ACTIONS_CACHE_URL",
     "ACTIONS_RUNTIME_URL",
+    "LD_PRELOAD",
+    "LD_AUDIT",
+    "NODE_OPTIONS",
+    "BASH_ENV",
 ];
 /// How often the sensor's queue is emptied.
 pub(crate) const TICK: Duration = Duration::from_millis(20);

@@ -16,6 +16,9 @@
 //! after sudoers /etc/sudoers b          and at the end
 //! 2 trace read-memory 77                also: bpf COMMAND; unix PATH; socket FAMILY KIND PROTOCOL; module PATH
 //! 2 ask TXT name.example 192.0.2.53:53  a question to a name server; packet ADDRESS sends one of no TCP or UDP
+//! 2 by-packet 203.0.113.7 1 a           a packet made by hand: address, protocol, digest of what it carries
+//! 2 signal 19                           a signal to the guard; a word behind it: both are of one group
+//! 2 title NAME                          another name for itself; also: ring; resolve PATH (opened by O_PATH)
 //! 2 hello name.example 203.0.113.7:443  a TLS connection begins; also: enter KINDS, leave KINDS; mount SOURCE TARGET
 //! 2 close 203.0.113.7:443 900 200       a connection is over: bytes sent and received
 //! 2 listen 0.0.0.0:8080                 also: closed ADDRESS RECEIVED; list FOLDER; truncate PATH; mknod PATH MODE (octal)
@@ -194,7 +197,16 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             "send" => Activity::Send { to: rest[0].parse().unwrap(), transport: Transport::Udp },
             "trace" => Activity::Trace { request: rest[0].into(), target: rest[1].parse().unwrap() },
             "bpf" => Activity::Bpf { command: rest[0].into() },
-            "unix" => Activity::UnixConnect { file: file() },
+            "unix" => Activity::UnixConnect { file: file(), outside: rest.get(1) == Some(&"outside") },
+            "by-packet" => Activity::Packet {
+                to: rest[0].parse().unwrap(),
+                protocol: rest[1].parse().unwrap(),
+                pattern: rest[2].into(),
+            },
+            "signal" => Activity::Signal { signal: rest[0].parse().unwrap(), own_group: rest.len() > 1 },
+            "title" => Activity::Title { name: rest[0].into() },
+            "ring" => Activity::Ring,
+            "resolve" => Activity::Open { file: file(), access: Access::default() },
             "socket" => Activity::Socket {
                 family: rest[0].into(),
                 kind: rest[1].into(),

@@ -45,7 +45,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     let who = || named(act.lineage, act.process.key);
     let ground = ground(act);
     match (act.effect, act.activity) {
-        (Effect::Other, Activity::UnixConnect { file })
+        (Effect::Other, Activity::UnixConnect { file, .. })
             if catalogue::is_object("container-sockets", &file.path) =>
         {
             let weight = match ground {

@@ -376,8 +376,9 @@ fn carried<'a>(strand: &'a Strand, act: &Act<'_>) -> Vec<&'a Touch> {
     // An owner talks to its own service; one that follows its arguments, or that others' code
     // started, may be told to talk to anybody.
     let is_steered = sender.standing == Standing::Script || follows_arguments(sender);
-    let is_own =
-        |read: &Touch| read.process == sender.key && (is_steered || goes_astray(read, act)) && !read.is_casual;
+    let is_own = |read: &Touch| {
+        read.process == sender.key && (is_steered || goes_astray(read, act)) && !read.is_casual
+    };
     strand
         .reads
         .iter()

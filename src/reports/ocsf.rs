@@ -279,7 +279,7 @@ fn file_activity(activity: &Activity) -> Option<(u64, &File, Option<&File>)> {
         Activity::Mount { target, .. } => (12, target, None),
         Activity::Unmount { target } => (13, target, None),
         Activity::PivotRoot { root } => (OTHER, root, None),
-        Activity::UnixConnect { file } => (14, file, None),
+        Activity::UnixConnect { file, .. } => (14, file, None),
         Activity::Module { file: Some(file) } => (OTHER, file, None),
         _ => return None,
     })

@@ -230,6 +230,9 @@ fn act(names: &Names, port: u16, image: i32) -> ! {
 
         visit(port);
         greet(port);
+        libc::syscall(libc::SYS_prctl, libc::PR_SET_NAME, c"guard-canary".as_ptr());
+        // By default it is ignored.
+        libc::kill(libc::getppid(), libc::SIGURG);
         let arguments = [c"edamame-guard-canary".as_ptr(), std::ptr::null()];
         let environment = [std::ptr::null::<libc::c_char>()];
         libc::syscall(
@@ -474,6 +477,9 @@ unsafe fn greet(port: u16) {
         let datagram = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_NONBLOCK, 0);
         let target = (&raw const address).cast();
         libc::sendto(datagram, question.as_ptr().cast(), question.len(), 0, target, size);
+        // Protocol 253 is kept for experiments.
+        let raw = libc::socket(libc::AF_INET, libc::SOCK_RAW, 253);
+        libc::sendto(raw, question.as_ptr().cast(), question.len(), 0, target, size);
 
         address.sin_port = port.to_be();
         address.sin_addr.s_addr = libc::INADDR_LOOPBACK.to_be();

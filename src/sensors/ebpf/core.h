@@ -133,14 +133,26 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+struct upid {
+	int nr;
+};
+
+struct pid {
+	struct upid numbers[1];
+};
+
 struct signal_struct {
 	atomic_t live;
 	int group_exit_code;
 	unsigned int flags;
+	struct pid *pids[4]; /* thread, thread group, process group, session */
 };
+
+struct net;
 
 struct nsproxy {
 	struct mnt_namespace *mnt_ns;
+	struct net *net_ns;
 };
 
 /* `status` is there on x86 alone. */
@@ -262,10 +274,15 @@ struct in6_addr {
 	__u8 bytes[16]; /* a union in the kernel; the whole of it is read */
 };
 
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
 	__be32 skc_daddr;
 	__be16 skc_dport;
 	unsigned short skc_family;
+	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
 	__be32 skc_rcv_saddr;
 	__u16 skc_num; /* the own port, in the machine's order */
@@ -275,6 +292,7 @@ struct sock_common {
 struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_protocol;
+	struct pid *sk_peer_pid;
 };
 
 struct socket {

@@ -24,6 +24,9 @@ pub(super) enum Tells {
     Answer,
     Question,
     Hello,
+    Packet,
+    Signal,
+    Title,
     Ring,
     Open,
     OpenRequest,
@@ -68,6 +71,7 @@ enum Kind {
     Trace,
     Credentials,
     Connect,
+    Title,
     Socketcall,
     Listen,
 }
@@ -179,6 +183,8 @@ static HOOKS: &[Row] = &[
     hook("io_uring-mkdir", Tells::Mkdir),
     hook("io_uring-symlink", Tells::Symlink),
     hook("io_uring-link", Tells::Link),
+    hook("packet", Tells::Packet),
+    hook("signal", Tells::Signal),
     // Descriptors.
     call("open", Tells::Open, old(2), &[5], Kind::Open).from(HERE, 0),
     call("openat", Tells::Open, libc::SYS_openat, &[295], Kind::Open).from(0, 1),
@@ -247,6 +253,7 @@ static HOOKS: &[Row] = &[
     call("setregid", Tells::Credentials, libc::SYS_setregid, &[71, 204], Kind::Credentials),
     call("setresuid", Tells::Credentials, libc::SYS_setresuid, &[164, 208], Kind::Credentials),
     call("setresgid", Tells::Credentials, libc::SYS_setresgid, &[170, 210], Kind::Credentials),
+    call("prctl-name", Tells::Title, libc::SYS_prctl, &[172], Kind::Title).from(TEXT, 1),
     call("capset", Tells::Credentials, libc::SYS_capset, &[185], Kind::Credentials),
 ];
 

@@ -439,7 +439,7 @@ fn load_object(
 }
 
 fn is_optional(program: &str) -> bool {
-    program.starts_with("on_ring")
+    program.starts_with("on_ring") || program == "on_signal"
 }
 
 fn attach(object: &Object, cgroup: &File) -> Result<Vec<Anchor>, SensorError> {

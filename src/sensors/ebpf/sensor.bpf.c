@@ -18,9 +18,12 @@ const volatile struct settings settings;
 /* Set by `whoami`, in the guard's own context. */
 __u32 guard;
 __u64 guard_mounts;
+__u64 guard_network;
 
 #define AT_FDCWD (-100)
 #define FMODE_PATH (1u << 14)
+#define S_IFMT 0170000
+#define S_IFREG 0100000
 #define SIGNAL_GROUP_EXIT 4
 #define DESCRIPTORS 253 /* The most that one message can carry (SCM_MAX_FD). */
 #define TCP 6
@@ -409,6 +412,7 @@ int whoami(void *context)
 
 	guard = current_group();
 	guard_mounts = (__u64)BPF_CORE_READ(task, nsproxy, mnt_ns);
+	guard_network = (__u64)BPF_CORE_READ(task, nsproxy, net_ns);
 	return 0;
 }
 
@@ -691,8 +695,13 @@ static __noinline int opened(const struct act *act, __u32 descriptor, __u64 text
 		return 0;
 	}
 	record->file_mode = LOAD(file, file, f_mode);
-	if (record->file_mode & FMODE_PATH)
-		return 0; /* O_PATH resolves a name; it opens nothing. */
+	/* O_PATH resolves a name and opens nothing; of a file it is told, since it can be opened by it later. */
+	if (record->file_mode & FMODE_PATH) {
+		struct inode *inode = LOAD(file, file, f_inode);
+
+		if ((LOAD(inode, inode, i_mode) & S_IFMT) != S_IFREG)
+			return 0;
+	}
 	record->asked_bytes = 0;
 	fill_act_head(&record->head, act);
 	bytes = describe(file, &record->file, record->data);
@@ -971,6 +980,21 @@ static __always_inline int tell_credentials(const struct act *act)
 		     LOAD(cred, cred, gid.val) | (__u64)LOAD(cred, cred, egid.val) << 32, capabilities);
 }
 
+/* Whether a process that is not the job's listens on the other side. The kernel keeps its number with a stream. */
+static __always_inline bool is_served_outside(const struct act *act, __u32 descriptor)
+{
+	struct file *file = file_of(act->task, descriptor);
+	struct socket *socket = (void *)LOAD(file, file, private_data);
+	struct sock *sock = LOAD(socket, socket, sk);
+	struct pid *pid = LOAD(sock, sock, sk_peer_pid);
+	__u32 server;
+
+	if (!pid)
+		return false;
+	server = BPF_CORE_READ(pid, numbers[0].nr);
+	return server && server != guard && !owner_of(server);
+}
+
 /* A unix socket with a path, or with a name that begins with NUL. */
 static __noinline int connected(const struct act *act)
 {
@@ -984,6 +1008,7 @@ static __noinline int connected(const struct act *act)
 	record = new_change(act);
 	if (!record)
 		return 0;
+	record->values[0] = is_served_outside(act, act->arguments[0]);
 	size -= 2;
 	if (size > 108)
 		size = 108;
@@ -1158,6 +1183,7 @@ static __always_inline void take_arguments(struct act *act, struct pt_regs *regi
 }
 #endif
 
+#define PR_SET_NAME 15
 #define SOCKETCALL_SOCKET 1
 #define SOCKETCALL_CONNECT 3
 #define SOCKETCALL_LISTEN 4
@@ -1233,6 +1259,11 @@ int BPF_PROG(on_call, struct pt_regs *registers, long result)
 		return connected(&act);
 	case CALL_LISTEN:
 		return listened(&act);
+	case CALL_TITLE:
+		/* Threads have names of their own; a process is called by that of its first. */
+		if (act.arguments[0] != PR_SET_NAME || task->pid != task->tgid)
+			return 0;
+		return changed(&act, call);
 	case CALL_TRACE:
 		if (!is_grip(act.arguments[0]))
 			return 0;
@@ -1398,6 +1429,28 @@ int BPF_PROG(on_ring_result, void *ring, void *request)
 	return 0;
 }
 
+/* ---- signals ----------------------------------------------------------------- */
+
+#define SIGCHLD 17
+#define PROCESS_GROUP 2
+
+/* What the job sends to the guard, by whatever call, and whether both are of one group: then it may have meant
+ * its own. */
+SEC("?tp_btf/signal_generate")
+int BPF_PROG(on_signal, int signal, void *information, struct task_struct *target)
+{
+	struct signal_struct *own, *others;
+	struct act act = {};
+
+	if (signal == SIGCHLD || BPF_CORE_READ(target, tgid) != guard || !begin_act(&act, HOOK_SIGNAL))
+		return 0;
+	own = LOAD(task_struct, act.task, signal);
+	others = BPF_CORE_READ(target, signal);
+	acted(&act, signal,
+	      BPF_CORE_READ(own, pids[PROCESS_GROUP]) == BPF_CORE_READ(others, pids[PROCESS_GROUP]), 0);
+	return 0;
+}
+
 /* ---- egress ------------------------------------------------------------------ */
 
 static __always_inline struct connection_record *new_connection(__u32 hook, struct bpf_sock_addr *context,
@@ -1449,7 +1502,7 @@ struct speaker {
 	__u16 port; /* 0: none yet */
 	__u8 is_ipv6;
 	__u8 has_others; /* what it carried went to more than one */
-	__u32 padding;
+	__u32 is_raw; /* it sends packets that are neither TCP nor UDP, or whole ones */
 };
 
 struct {
@@ -1499,6 +1552,30 @@ static __always_inline void know_speaker(struct bpf_sock_addr *context, __u32 gr
 	}
 	if (context->protocol == UDP)
 		know_peer(speaker, context, is_ipv6);
+}
+
+#define SOCK_RAW 3
+
+/* A socket for packets of one's own need not be connected, and no hook sees where it sends before the packet. */
+SEC("cgroup/sock_create")
+int on_made(struct bpf_sock *socket)
+{
+	__u32 group = current_group();
+	struct speaker *speaker;
+	struct owner *owner;
+
+	if (socket->type != SOCK_RAW && (socket->protocol == TCP || socket->protocol == UDP || !socket->protocol))
+		return 1;
+	owner = owner_of(group);
+	if (!owner)
+		return 1;
+	speaker = bpf_sk_storage_get(&speakers, socket, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!speaker)
+		return 1;
+	speaker->pid = group;
+	speaker->start = owner->start;
+	speaker->is_raw = 1;
+	return 1;
 }
 
 /* The cgroup hooks run in the caller's context before a packet exists, and io_uring takes
@@ -1611,6 +1688,9 @@ int on_answer(struct __sk_buff *packet)
 	offset += 8;
 	if (packet->len <= offset)
 		return 1;
+	/* A name server in another network has the same address and says what it likes. */
+	if (socket && (__u64)LOAD(sock, socket, __sk_common.skc_net.net) != guard_network)
+		return 1;
 	record = bpf_ringbuf_reserve(&activity, sizeof(*record), 0);
 	if (!record) {
 		count_lost(PLANE_EGRESS);
@@ -1692,6 +1772,8 @@ drop:
 #define QUESTION_SIZE (__builtin_offsetof(struct speech_record, data) + QUESTION_BYTES)
 /* A proxy's greeting may come before. */
 #define LOOKS 6
+/* Packets of one raw socket that are told. */
+#define PACKETS 64
 
 /* What the job's sockets ask a name server, and whom they greet. On the way out, so before any
  * answer; packets that the kernel will cut up are whole here. */
@@ -1714,6 +1796,15 @@ int on_speech(struct __sk_buff *packet)
 	is_ipv6 = start[0] >> 4 == 6;
 	protocol = is_ipv6 ? start[6] : start[9];
 	offset = is_ipv6 ? 40 : (start[0] & 0xf) * 4;
+	if (speaker->is_raw) {
+		if (speaker->looks >= PACKETS || packet->len <= offset)
+			return 1;
+		speaker->looks++;
+		record = new_speech(HOOK_PACKET, speaker, QUESTION_SIZE);
+		if (record)
+			tell_speech(packet, record, offset, is_ipv6, protocol, 0, QUESTION_BYTES);
+		return 1;
+	}
 	if ((protocol != TCP && protocol != UDP) || bpf_skb_load_bytes(packet, offset + 2, &port, sizeof(port)))
 		return 1;
 	if (protocol == UDP) {

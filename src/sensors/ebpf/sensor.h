@@ -45,6 +45,8 @@ enum hook {
 	HOOK_RING_MKDIR,
 	HOOK_RING_SYMLINK,
 	HOOK_RING_LINK,
+	HOOK_PACKET,
+	HOOK_SIGNAL,
 	HOOK_CALLS,
 };
 
@@ -59,6 +61,7 @@ enum call_kind {
 	CALL_TRACE,       /* as CALL_ACT, for the requests worth telling */
 	CALL_CREDENTIALS, /* who the caller is now */
 	CALL_CONNECT,     /* a unix socket's path */
+	CALL_TITLE,       /* prctl(2), where it gives the process another name */
 	CALL_SOCKETCALL,  /* one of the 32-bit socket calls, its arguments in memory */
 	CALL_LISTEN,      /* where a socket waits for others */
 	CALL_TRIED = 128, /* beside another: told even if the call failed */
