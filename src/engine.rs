@@ -158,6 +158,8 @@ pub struct Engine {
     unnamed: BTreeSet<SocketAddr>,
     /// What the recorder says that it could not see in this run.
     told_gaps: Vec<String>,
+    /// Secrets that came out: the record, and what it says.
+    leaks: Vec<(u64, Fact)>,
     lost: BTreeMap<Plane, (u64, Timestamp, u64)>,
     /// Hooks that were taken away: when it was seen, and the record.
     lost_hooks: BTreeMap<String, (Timestamp, u64)>,
@@ -316,6 +318,7 @@ impl Engine {
             sockets: Vec::new(),
             unnamed: BTreeSet::new(),
             told_gaps: Vec::new(),
+            leaks: Vec::new(),
             lost: BTreeMap::new(),
             lost_hooks: BTreeMap::new(),
             unattributed: 0,
@@ -452,6 +455,8 @@ impl Engine {
                 self.work.problem(sequence, *time, agent, file, problem);
             }
             Fact::Gap { text } => self.told_gaps.push(text.clone()),
+            Fact::Leak { .. } if self.leaks.len() < Self::KIN => self.leaks.push((sequence, fact.clone())),
+            Fact::Leak { .. } => {}
             Fact::Credential { file } => {
                 if file.inode != 0 {
                     self.objects.insert((file.device, file.inode), file.path.clone());

@@ -566,6 +566,16 @@ pub enum Fact {
     AgentSettings(AgentSettings),
     /// A socket that was there before the job's first step.
     Socket(Socket),
+    /// A secret came out. Its value is never told.
+    Leak {
+        /// Name of the variable, or path of the file, that holds it.
+        secret: String,
+        /// In which form: `plain`, `base64`.
+        encoding: String,
+        /// `standard output`, `the job's summary`, `artifact dist/app.map`.
+        place: String,
+        time: Timestamp,
+    },
     /// Something that the recorder found out, while it watched, that it could not see.
     Gap { text: String },
     /// What one check of the host's security state found, at the start and again at the end.

@@ -34,6 +34,7 @@ pub mod posture;
 pub mod redact;
 pub mod reports;
 pub mod runners;
+pub mod secrets;
 pub mod sensors;
 pub mod session;
 pub mod sockets;

@@ -5,12 +5,16 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use edamame_guard::cli;
-use edamame_guard::run::{self, sidecar};
+use edamame_guard::run::{self, sidecar, streams};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let result = match arguments.split_first() {
         Some((word, arguments)) if word == sidecar::RECORD => sidecar::record(arguments),
+        Some((word, [])) if word == streams::PASS_ON => {
+            streams::pass_on();
+            Ok(0)
+        }
         _ => run::main(cli::Cli::parse()),
     };
     match result {

@@ -10,6 +10,7 @@ use regex::Regex;
 use crate::engine::Input;
 use crate::event::{Activity, AgentSettings, Fact, File, Launch, Permission, Scope};
 use crate::intent::Text;
+use crate::secrets::Eraser;
 
 const MASK: &str = "***";
 /// Shorter values are words, not secrets; masking `true` would garble everything.
@@ -57,6 +58,8 @@ const SECRET_OPTIONS: &[&str] =
 pub struct Redactor {
     /// Longest first, so that a value inside another doesn't leave a rest.
     values: Vec<String>,
+    /// The same values as they look encoded.
+    eraser: Eraser,
 }
 
 impl Redactor {
@@ -71,14 +74,26 @@ impl Redactor {
             .collect();
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values.dedup();
-        Self { values }
+        let mut eraser = Eraser::default();
+        for value in &values {
+            eraser.add_forms(value.as_bytes());
+        }
+        Self { values, eraser }
     }
 
     /// Takes in one more value that must not be told.
     pub fn add(&mut self, value: String) {
         if value.len() >= SHORTEST && !self.values.contains(&value) {
+            self.eraser.add_forms(value.as_bytes());
             self.values.push(value);
             self.values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        }
+    }
+
+    /// Takes in values that must not be told in any form.
+    pub fn add_forms(&mut self, forms: impl Iterator<Item = Vec<u8>>) {
+        for form in forms {
+            self.eraser.add(&form);
         }
     }
 
@@ -104,6 +119,7 @@ impl Redactor {
                 *text = text.replace(value.as_str(), MASK);
             }
         }
+        self.eraser.erase(text, MASK);
         // Most words hold none of these; looking is cheaper than four replacements.
         if text.len() < SHORTEST {
             return;
@@ -216,6 +232,7 @@ impl Redactor {
                 }
             }
             Input::Fact(Fact::AgentSettings(settings)) => self.settings(settings),
+            Input::Fact(Fact::Leak { place, .. }) => self.text(place),
             Input::Fact(_) | Input::Heartbeat(_) | Input::End(_) => {}
         }
     }
@@ -252,7 +269,8 @@ impl Redactor {
     }
 }
 
-fn is_secret_name(name: &str) -> bool {
+/// Whether a variable of this name holds a secret.
+pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
     [
         "TOKEN",

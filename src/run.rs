@@ -5,10 +5,12 @@ mod agents;
 mod diff;
 mod explain;
 mod harden;
+mod leaks;
 mod live;
 mod posture;
 mod replay;
 pub mod sidecar;
+pub mod streams;
 mod verify;
 
 use std::ffi::{OsStr, OsString};
@@ -473,12 +475,12 @@ fn run(run: &Run) -> Result<u8, Error> {
     let reports = Directory::open(&report_dir).map_err(Error::Report)?;
     reports.clear().map_err(Error::Report)?;
 
-    let redactor =
-        Redactor::new(std::env::vars_os().map(|(name, value)| {
-            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
-        }));
+    let mut redactor = Redactor::new(variables());
     let lock = policy.lock();
     let facts = runners::facts(&job);
+    let vault = leaks::vault(variables(), &facts);
+    redactor.add_forms(vault.forms());
+    let matcher = vault.matcher();
     let mut camera = camera(&facts, &job);
     let snapshot = camera.start();
     let unmet = crate::engine::unmet(&policy, snapshot.iter(), run.judging.fail_on, &job, now());
@@ -501,6 +503,11 @@ fn run(run: &Run) -> Result<u8, Error> {
     };
 
     let mut sensor = choose(run.watching)?;
+    let mut sight = sensor.sight().clone();
+    if !matcher.is_empty() {
+        let shown = streams::terminals();
+        sight.gaps.extend(shown.iter().map(|name| format!("secrets in {name}, which goes to a terminal")));
+    }
     tape.take(Input::Start(Start {
         schema: evidence::SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -510,7 +517,7 @@ fn run(run: &Run) -> Result<u8, Error> {
         fail_on: run.judging.fail_on.map(|fail_on| fail_on.as_str().to_owned()),
         key: Some(public_key.clone()),
         job,
-        sight: sensor.sight().clone(),
+        sight,
     }));
     for declaration in declarations {
         tape.take(Input::Declaration(declaration));
@@ -523,13 +530,30 @@ fn run(run: &Run) -> Result<u8, Error> {
         eprintln!("{}", known_by(&public_key, &tape.writer.ends().genesis));
     }
 
+    let mut rest = Vec::new();
     let status = if unmet.is_empty() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|source| Error::Host { what: "the event loop".to_owned(), source })?;
         let mut live = run.watch.then(live::Live::new);
-        Some(runtime.block_on(watch(&run.command, sensor.as_mut(), &mut tape, live.as_mut()))?)
+        let opened = streams::Streams::open(matcher.clone());
+        let (streams, outlets) = opened
+            .map_err(|source| Error::Host { what: "a pipe for the command's output".to_owned(), source })?
+            .unzip();
+        let watched =
+            watch(&run.command, outlets.unwrap_or_default(), sensor.as_mut(), &mut tape, live.as_mut());
+        let status = runtime.block_on(watched);
+        if let Some(streams) = streams {
+            let (leaks, left) = streams.finish();
+            for (place, found) in leaks {
+                let (secret, encoding) = (found.secret, found.encoding.as_str().to_owned());
+                let time = clock.now();
+                tape.take(Input::Fact(Fact::Leak { secret, encoding, place: place.to_owned(), time }));
+            }
+            rest = left;
+        }
+        Some(status?)
     } else {
         eprintln!("{}", not_met(&unmet));
         None
@@ -542,6 +566,11 @@ fn run(run: &Run) -> Result<u8, Error> {
     }
     for input in tape.transcripts.end(now()) {
         tape.take(input);
+    }
+    let mut files = leaks::command_files(&|name| std::env::var(name).ok());
+    files.extend(leaks::given(&run.artifacts));
+    for fact in leaks::search(&matcher, &files, clock.now()) {
+        tape.take(Input::Fact(fact));
     }
     for fact in camera.end() {
         tape.take(Input::Fact(fact));
@@ -557,6 +586,9 @@ fn run(run: &Run) -> Result<u8, Error> {
         client: None,
     }));
     drop(sensor);
+    for rest in rest {
+        rest.hand_over();
+    }
 
     let Tape { writer, engine, failure, .. } = tape;
     let mut report = engine.finish();
@@ -612,6 +644,12 @@ pub(crate) fn start_sensor(watching: Watching) -> Result<Chosen, Error> {
     Ok(sensors::choose(kind, on_unsupported, &options)?)
 }
 
+/// Our own variables, which the command gets too.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
 /// What follows the records of coding agents below the homes of this host.
 pub(crate) fn transcripts(facts: &[Fact], job: &Job) -> Transcripts {
     let homes = facts.iter().filter_map(|fact| match fact {
@@ -638,6 +676,7 @@ pub(crate) fn camera(facts: &[Fact], job: &Job) -> Camera {
 /// Starts the command and feeds the tape until it ends.
 async fn watch(
     command: &[OsString],
+    outlets: streams::Outlets,
     sensor: &mut dyn Sensor,
     tape: &mut Tape,
     mut live: Option<&mut live::Live>,
@@ -653,7 +692,7 @@ async fn watch(
     // A handler takes the deadly effect away, and unlike a mask it is not handed to the job.
     let _kept =
         survivable().map(SignalKind::from_raw).map(signal).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    let mut child = spawn(program, arguments).map_err(failed)?;
+    let mut child = spawn(program, arguments, outlets).map_err(failed)?;
     let pass_on = |child: &tokio::process::Child, signal| {
         if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
@@ -739,14 +778,31 @@ fn has_terminal() -> bool {
 }
 
 /// Starts the command as a shell would: a text without `#!` is a script of `sh`.
-fn spawn(program: &OsStr, arguments: &[OsString]) -> io::Result<tokio::process::Child> {
-    let refused = match tokio::process::Command::new(program).args(arguments).spawn() {
+fn spawn(
+    program: &OsStr,
+    arguments: &[OsString],
+    outlets: streams::Outlets,
+) -> io::Result<tokio::process::Child> {
+    let to = |command: &mut tokio::process::Command| -> io::Result<()> {
+        if let Some(output) = &outlets.output {
+            command.stdout(output.try_clone()?);
+        }
+        if let Some(error) = &outlets.error {
+            command.stderr(error.try_clone()?);
+        }
+        Ok(())
+    };
+    let mut first = tokio::process::Command::new(program);
+    to(&mut first)?;
+    let refused = match first.args(arguments).spawn() {
         Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ENOEXEC as i32) => error,
         result => return result,
     };
     let file = runners::local::found(program).filter(|file| runners::local::is_plain_text(file));
     let Some(file) = file else { return Err(refused) };
-    tokio::process::Command::new("/bin/sh").arg(file).args(arguments).spawn()
+    let mut second = tokio::process::Command::new("/bin/sh");
+    to(&mut second)?;
+    second.arg(file).args(arguments).spawn()
 }
 
 /// Takes note of the end of orphans that fell to us, as init would: a shell that asks whether they are

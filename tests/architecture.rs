@@ -19,6 +19,7 @@ const GROUPS: &[&[&str]] = &[
         "enforce",
         "evidence",
         "redact",
+        "secrets",
         "session",
         "posture",
         "lookup",

@@ -26,6 +26,7 @@ mod env_harvest;
 mod file_undeclared;
 mod fileless_obfuscated_exec;
 mod install_script;
+mod log_artifact_leak;
 mod persistence;
 mod policy_changed;
 mod posture_drift;
@@ -55,6 +56,8 @@ pub use coverage_lineage::DETECTION as LINEAGE;
 pub use coverage_records::DETECTION as RECORDS;
 pub use egress_undeclared::DETECTION as EGRESS;
 pub use file_undeclared::DETECTION as FILE;
+pub use log_artifact_leak::DETECTION as LEAK;
+pub use log_artifact_leak::weight as leak_weight;
 pub use policy_changed::DETECTION as POLICY_CHANGED;
 pub use posture_drift::DETECTION as POSTURE;
 pub use run_undeclared::DETECTION as RUN;
@@ -88,6 +91,7 @@ pub fn all() -> &'static [&'static Detection] {
         &file_undeclared::DETECTION,
         &fileless_obfuscated_exec::DETECTION,
         &install_script::DETECTION,
+        &log_artifact_leak::DETECTION,
         &persistence::DETECTION,
         &policy_changed::DETECTION,
         &posture_drift::DETECTION,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{End, Engine, Group, Start};
 use crate::detections::{self, Detection, Hit};
 use crate::divergence;
-use crate::event::{Plane, ProcessKey, Reach, Sight, Timestamp, hex};
+use crate::event::{Fact, Plane, ProcessKey, Reach, Sight, Timestamp, hex};
 use crate::finding::{
     Confidence, Coverage, CoverageState, Destination, Disposition, ExitView, Finding, Kind, Report, Severity,
     StepReport, Suppressed, Verdict,
@@ -38,6 +38,7 @@ impl Engine {
         let mut findings: Vec<Finding> =
             std::mem::take(&mut self.groups).into_values().map(Group::told).collect();
         findings.extend(self.losses());
+        findings.extend(self.leaked());
         findings.extend(self.policy_changed(start.time));
         findings.extend(self.lost_records());
         findings.extend(self.widened(&start));
@@ -307,6 +308,26 @@ impl Engine {
             gaps,
             limits: sight.gaps.clone(),
         }
+    }
+
+    /// Secrets that came out where they should not.
+    fn leaked(&self) -> Vec<Finding> {
+        let told = self.leaks.iter().filter_map(|(sequence, fact)| {
+            let Fact::Leak { secret, encoding, place, time } = fact else { return None };
+            let (severity, confidence) = detections::leak_weight(place, encoding)?;
+            let title = format!("the secret {secret} came out in {place}, {encoding}");
+            let object = format!("{secret} in {place} ({encoding})");
+            Some(Finding {
+                kind: Kind::Attack,
+                severity,
+                confidence,
+                step: self.stepless(),
+                references: detections::LEAK.references.to_vec(),
+                evidence: vec![*sequence],
+                ..coverage_finding(&detections::LEAK, title, object, *time)
+            })
+        });
+        told.collect()
     }
 
     /// Losses during the run are findings; what a sensor can't see anywhere never is.

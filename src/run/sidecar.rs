@@ -31,6 +31,7 @@ use crate::redact::Redactor;
 use crate::reports::Directory;
 use crate::run::{self, Clock, Error, TICK};
 use crate::runners;
+use crate::secrets::Matcher;
 use crate::sensors::{Chosen, Sensor};
 use crate::session::{About, Answer, Finished, NoSession, Request, Session};
 use crate::transcripts::Transcripts;
@@ -509,10 +510,13 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         report_dir: PathBuf::from(report_dir),
         fail_on: fail_on.clone(),
     };
-    let environment = std::env::vars_os()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()));
+    let vault = run::leaks::vault(run::variables(), &facts);
+    let mut redactor = Redactor::new(run::variables());
+    redactor.add_forms(vault.forms());
     let mut recorder = Recorder {
-        redactor: Redactor::new(environment),
+        redactor,
+        matcher: vault.matcher(),
+        workflow: None,
         lookup,
         job: job.clone(),
         has_workflow: false,
@@ -532,6 +536,8 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         beat: about.since,
         since: about.since,
     };
+    let mut sight = sensor.sight().clone();
+    sight.gaps.push("secrets in the job's log, which the runner writes".to_owned());
     recorder.take(Input::Start(Start {
         schema: evidence::SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -541,13 +547,13 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         fail_on,
         key: Some(public_key.clone()),
         job,
-        sight: sensor.sight().clone(),
+        sight: sight.clone(),
     }));
     for declaration in declarations {
         recorder.take(Input::Declaration(declaration));
     }
     let ready = Ready {
-        sight: sensor.sight().clone(),
+        sight,
         said,
         processes: running.len(),
         key: public_key,
@@ -607,6 +613,9 @@ fn close_inherited() {
 
 struct Recorder {
     redactor: Redactor,
+    matcher: Matcher,
+    /// The workflow's text: it names what is uploaded.
+    workflow: Option<String>,
     lookup: Lookup,
     job: Job,
     /// Somebody handed the workflow's file over.
@@ -733,8 +742,12 @@ impl Recorder {
         if !self.has_workflow
             && let Some(fact) = runners::github::workflow(&self.job)
         {
+            if let Fact::Workflow { text, .. } = &fact {
+                self.workflow = Some(text.clone());
+            }
             self.take(Input::Fact(fact));
         }
+        self.search();
         let watching = client.is_some() && sensor.is_watching() && self.failure.is_none();
         if self.failure.is_none() {
             self.failure = self.writer.out().close().err();
@@ -742,6 +755,17 @@ impl Recorder {
         let time = self.clock.now();
         self.take(Input::End(End { time, command: None, signal: None, watching, client }));
         self.flush();
+    }
+
+    /// Looks for secrets in what the steps hand to the runner and to others.
+    fn search(&mut self) {
+        let mut files = run::leaks::command_files(&|name| std::env::var(name).ok());
+        if let Some(workflow) = &self.workflow {
+            files.extend(run::leaks::artifacts(workflow, &self.job.name, Path::new(&self.job.workspace)));
+        }
+        for fact in run::leaks::search(&self.matcher, &files, self.clock.now()) {
+            self.take(Input::Fact(fact));
+        }
     }
 
     /// Records until somebody finishes it (true) or ends us.
@@ -821,6 +845,7 @@ impl Recorder {
             Request::Workflow { path, text, origin } => {
                 self.has_workflow = true;
                 self.lookup.workflow(&text);
+                self.workflow = Some(text.clone());
                 self.take(Input::Fact(Fact::Workflow { path, text, origin }));
             }
             Request::Reviewed { file, text } => {
