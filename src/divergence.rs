@@ -10,7 +10,7 @@ use globset::GlobSet;
 
 use crate::catalogue::{self, Catalogue, Store};
 use crate::commands::{self, Network, Runs, Tool};
-use crate::event::{Activity, Launch, Timestamp, Transport};
+use crate::event::{Activity, AgentCommands, Launch, Timestamp, Transport};
 use crate::intent::workflow::Permissions;
 use crate::intent::{Asker, StepIntent, Verb, basename, is_launcher, is_shell};
 use crate::job::Job;
@@ -118,6 +118,8 @@ pub struct Context<'a> {
     pub catalogue: Option<&'a Catalogue>,
     /// What the workflow leaves to the job's token, with the file that says so.
     pub permissions: Option<(&'a str, &'a Permissions)>,
+    /// What settings of projects make agents run.
+    pub settings: &'a [AgentCommands],
 }
 
 /// A program by identity: the file names it goes by, and the tool it is.

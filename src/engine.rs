@@ -28,8 +28,8 @@ use crate::commands::{self, Tool};
 use crate::detections::{self, Hit};
 use crate::divergence::{self, Act, Context, Effect, Explanation};
 use crate::event::{
-    Access, Activity, Event, Fact, File, Launch, Plane, ProcessKey, Reach, Sight, Socket, Timestamp,
-    Transport,
+    Access, Activity, AgentCommands, Event, Fact, File, Launch, Plane, ProcessKey, Reach, Sight, Socket,
+    Timestamp, Transport,
 };
 use crate::finding::{Confidence, Counts, Disposition, FailOn, Finding, Kind, Needs, Severity};
 use crate::intent::{Declaration, Intent, Text, basename, is_launcher, is_shell};
@@ -145,6 +145,8 @@ pub struct Engine {
     /// Coding agents that are about to be launched.
     agents: HashMap<ProcessKey, Arc<str>>,
     agents_seen: BTreeSet<String>,
+    /// What settings of projects make agents run.
+    agents_commands: Vec<AgentCommands>,
     /// What agents said they would do, and what was done below them.
     work: agents::Work,
     rules: HashMap<(StepKey, Option<Arc<str>>), Arc<Rules>>,
@@ -278,6 +280,8 @@ impl Engine {
     const DIGESTS: usize = 65_536;
     /// Sockets of before that are told; a recording of ours has no more.
     const SOCKETS: usize = 1000;
+    /// Files of agents' settings that are kept.
+    const SETTINGS: usize = 256;
     /// Evidence kept per finding; the count goes on.
     const EVIDENCE: usize = 32;
     /// Destinations of one step that are listed, by program.
@@ -310,6 +314,7 @@ impl Engine {
             stepping: steps::Steps::default(),
             agents: HashMap::new(),
             agents_seen: BTreeSet::new(),
+            agents_commands: Vec::new(),
             work: agents::Work::default(),
             rules: HashMap::new(),
             steps: BTreeMap::new(),
@@ -445,6 +450,10 @@ impl Engine {
                 self.agents_seen.insert(agent.clone());
                 self.agents.insert(*process, agent.as_str().into());
             }
+            Fact::AgentCommands(settings) if self.agents_commands.len() < Self::SETTINGS => {
+                self.agents_commands.push(settings.clone());
+            }
+            Fact::AgentCommands(_) => {}
             Fact::Script { process, path, text } => self.stepping.script(*process, path, text),
             // They are told, and never judged: nothing of this job made them.
             Fact::Socket(socket) if self.sockets.len() < Self::SOCKETS => self.sockets.push(socket.clone()),
@@ -517,6 +526,7 @@ impl Engine {
             }
             Activity::Open { file, access } => self.open(sequence, event, file, *access, &start),
             Activity::Rename { from, to } => {
+                self.lineage.changed(event.actor, &to.path, false);
                 self.lineage.wrote(event.actor, &to.path);
                 self.lineage.moved(&from.path, &to.path);
                 self.read(sequence, event, from, &start);
@@ -884,6 +894,7 @@ impl Engine {
         }
         if access.write || access.create {
             self.write(sequence, event, file, start);
+            self.lineage.changed(event.actor, &file.path, access.create);
             self.lineage.wrote(event.actor, &file.path);
         }
         if access.read {
@@ -1181,6 +1192,7 @@ impl Engine {
             sees_names: start.sight.egress == Reach::Full,
             catalogue: self.catalogue.as_ref(),
             permissions: self.stepping.permissions(&start.job.name),
+            settings: &self.agents_commands,
         }
     }
 

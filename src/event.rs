@@ -549,6 +549,8 @@ pub enum Fact {
     /// A process that is a coding agent by its signature; told before its launch. Everything below
     /// it is that agent's work.
     Agent { process: ProcessKey, agent: String },
+    /// What the settings of a project make an agent run that is about to be launched there.
+    AgentCommands(AgentCommands),
     /// The text that a step of a runner is about to run; told before the launch of its shell.
     Script { process: ProcessKey, path: String, text: String },
     /// The workflow's file: names and lines of the steps. It may be known only after the steps began;
@@ -596,6 +598,20 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "is_zero")]
         looked_at: u64,
     },
+}
+
+/// What one file of a project's settings makes a coding agent run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCommands {
+    /// The agent.
+    pub process: ProcessKey,
+    pub file: String,
+    /// The words that start each tool server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<Vec<String>>,
+    /// The text of each hook.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<String>,
 }
 
 /// A TCP or UDP socket of the host, and who holds it.

@@ -4,6 +4,7 @@
 //! and make the step *open*, never empty. Intent explains an event; it never allows what the
 //! policy denies.
 
+pub mod agent_commands;
 pub mod asked;
 pub mod gitlab;
 mod shell;

@@ -180,6 +180,8 @@ pub struct Lineage {
     fetched: HashSet<u64>,
     /// Files that every program of a kind starts with and that the job's own code put there.
     planted: Vec<Touch>,
+    /// Hashes of the files that others' code wrote, or the project's own code wrote over what was there.
+    changed: HashSet<u64>,
 }
 
 /// A process that waits for TCP connections.
@@ -614,6 +616,27 @@ impl Lineage {
             .map(|process| process.key)
             .take(8);
         std::iter::once(key).chain(above)
+    }
+
+    /// Notes whose hand was on a file last. What a build makes anew, and what a client or the step's text writes, is in order.
+    pub fn changed(&mut self, by: ProcessKey, path: &str, is_new: bool) {
+        let Some(process) = self.get(by) else { return };
+        let is_own = || self.written.contains(&hash(path));
+        let is_odd = match process.standing {
+            Standing::Script | Standing::Undeclared => true,
+            Standing::Recipe => !is_new && process.agent.is_none() && !is_own(),
+            _ => false,
+        };
+        if !is_odd {
+            self.changed.remove(&hash(path));
+        } else if self.changed.len() < Self::FETCHED {
+            self.changed.insert(hash(path));
+        }
+    }
+
+    /// Whether others' code wrote this file last, or the project's own code wrote over what was there before the job.
+    pub fn is_changed(&self, path: &str) -> bool {
+        !self.changed.is_empty() && self.changed.contains(&hash(path))
     }
 
     /// Notes that the job made or changed a file, and whether a client put a program in place.

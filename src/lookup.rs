@@ -23,7 +23,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::agents;
 use crate::engine::Input;
-use crate::event::{self, Activity, Fact, Launch, ProcessKey, Timestamp, hex};
+use crate::event::{self, Activity, AgentCommands, Fact, Launch, ProcessKey, Timestamp, hex};
+use crate::intent::agent_commands;
 use crate::intent::workflow::Workflow;
 use crate::job::Job;
 
@@ -38,6 +39,9 @@ const BUDGET: u64 = 16 << 30;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Objects remembered as read. Past it they are read again, which costs time and nothing else.
 const MOST: usize = 65_536;
+
+/// Of an agent's settings no more is read: 256 KiB.
+const LARGEST_SETTINGS: u64 = 256 << 10;
 
 /// A shorter value stands in too much that is no secret.
 const SHORTEST_SECRET: usize = 6;
@@ -239,6 +243,7 @@ impl Lookup {
         if let Some(agent) = agents::recognise(launch, script.as_deref()) {
             facts.push(Fact::Agent { process, agent: agent.id.to_owned() });
             facts.extend(self.settings.of(agent, process, launch).into_iter().map(Fact::AgentSettings));
+            facts.extend(commands_of(process, &launch.directory));
         }
         facts
     }
@@ -319,6 +324,28 @@ impl Lookup {
         self.answered = number;
         content
     }
+}
+
+/// What the settings of the project make an agent run, read on a thread of its own: a folder may be somebody's file system.
+fn commands_of(process: ProcessKey, folder: &str) -> Vec<Fact> {
+    let (answer, answers) = channel();
+    let folder = folder.to_owned();
+    std::thread::spawn(move || {
+        let read = agent_commands::FILES.iter().filter_map(|name| {
+            let file = format!("{}/{name}", folder.trim_end_matches('/'));
+            let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC;
+            let opened = File::options().read(true).custom_flags(flags).open(&file).ok()?;
+            opened.metadata().ok().filter(Metadata::is_file)?;
+            let mut text = String::new();
+            opened.take(LARGEST_SETTINGS).read_to_string(&mut text).ok()?;
+            let runs = agent_commands::read(name, &text);
+            let is_empty = runs.servers.is_empty() && runs.hooks.is_empty();
+            let (servers, hooks) = (runs.servers, runs.hooks);
+            (!is_empty).then(|| Fact::AgentCommands(AgentCommands { process, file, servers, hooks }))
+        });
+        let _ = answer.send(read.collect::<Vec<_>>());
+    });
+    answers.recv_timeout(PATIENCE).unwrap_or_default()
 }
 
 impl Runner {

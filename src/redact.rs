@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use crate::engine::Input;
-use crate::event::{Activity, AgentSettings, Fact, File, Launch, Permission, Scope};
+use crate::event::{Activity, AgentCommands, AgentSettings, Fact, File, Launch, Permission, Scope};
 use crate::intent::Text;
 use crate::secrets::Eraser;
 
@@ -172,11 +172,18 @@ impl Redactor {
         }
     }
 
+    fn commands(&self, settings: &mut AgentCommands) {
+        self.text(&mut settings.file);
+        settings.servers.iter_mut().for_each(|words| self.arguments(words));
+        settings.hooks.iter_mut().for_each(|text| self.text(text));
+    }
+
     /// One record without its secrets.
     pub fn input(&self, input: &mut Input) {
         match input {
             Input::Fact(Fact::Script { text, .. }) => self.text(text),
             Input::Fact(Fact::Workflow { text, .. }) => self.workflow(text),
+            Input::Fact(Fact::AgentCommands(settings)) => self.commands(settings),
             Input::Declaration(declaration) => match &mut declaration.text {
                 Text::Command { words } => self.arguments(words),
                 Text::Script { text, .. } => self.text(text),
@@ -291,6 +298,8 @@ pub fn is_secret_name(name: &str) -> bool {
         && !name.ends_with("_PATH")
         && !name.ends_with("_SOCK")
         && !name.ends_with("_FILE")
+        // Where the job's identity is asked for; what is asked with is another variable.
+        && name != "ACTIONS_ID_TOKEN_REQUEST_URL"
 }
 
 #[cfg(test)]
@@ -299,8 +308,12 @@ mod tests {
 
     fn redacted(text: &str) -> String {
         let mut text = text.to_owned();
-        let environment =
-            [("MY_TOKEN", "s3cr3t-value-1"), ("EDITOR", "some-long-editor"), ("X_SECRET", "short")];
+        let environment = [
+            ("MY_TOKEN", "s3cr3t-value-1"),
+            ("EDITOR", "some-long-editor"),
+            ("X_SECRET", "short"),
+            ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://tokens.example/x"),
+        ];
         Redactor::new(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
             .text(&mut text);
         text
@@ -320,6 +333,7 @@ mod tests {
             ("curl -d api_key=abcd1234 x", "curl -d api_key=*** x"),
             ("npm run tokenize --if-present", "npm run tokenize --if-present"),
             ("cat tokens.txt secret.go", "cat tokens.txt secret.go"),
+            ("https://tokens.example/x", "https://tokens.example/x"),
         ] {
             assert_eq!(redacted(text), safe);
         }

@@ -10,6 +10,7 @@
 //! answer api.example 203.0.113.7        a name server's answer
 //! digest /usr/bin/tool ab…              the content of a program, told before its launch
 //! 2 agent codex                         the process is a coding agent, told before its launch
+//! 2 runs FILE hook|server TEXT           the project makes the agent run this (a `_` in a hook is a space)
 //! 2 call c1 make build                  Claude Code's record: call c1 asks for this command
 //! 2 settings user ~/.claude/settings.json 6 deny Bash(curl:*)   what Claude Code's settings say: also allow, mode, hook
 //! before sudoers /etc/sudoers a         what a posture check found at the start: check, object, value[, file]
@@ -32,8 +33,8 @@ use std::collections::BTreeMap;
 
 use crate::engine::{End, Engine, Input, News, Settings, Start, Told};
 use crate::event::{
-    Access, Activity, AgentSettings, Event, Fact, File, Launch, PostureItem, ProcessKey, Reach, Sight,
-    Timestamp, Transport,
+    Access, Activity, AgentCommands, AgentSettings, Event, Fact, File, Launch, PostureItem, ProcessKey,
+    Reach, Sight, Timestamp, Transport,
 };
 use crate::finding::Report;
 use crate::intent::{Declaration, Text, ToolCall};
@@ -157,6 +158,19 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             (words[0].parse().unwrap(), &words[1..])
         };
         let Some((verb, rest)) = rest.split_first() else { continue };
+        if *verb == "runs" {
+            let words: Vec<String> = rest[2..].iter().map(|word| (*word).to_owned()).collect();
+            let is_hook = rest[1] == "hook";
+            let hooks = is_hook.then(|| words.join(" ").replace('_', " "));
+            let settings = AgentCommands {
+                process: key(pid),
+                file: rest[0].into(),
+                servers: if is_hook { Vec::new() } else { vec![words] },
+                hooks: hooks.into_iter().collect(),
+            };
+            facts.push((event(0, None), Fact::AgentCommands(settings)));
+            continue;
+        }
         if *verb == "agent" {
             facts.push((event(0, None), Fact::Agent { process: key(pid), agent: rest[0].into() }));
             continue;

@@ -4,7 +4,8 @@
 //! Below an agent: a command that hides among the words of a harmless one (`echo "$(curl …)"`) and talks to somebody, or that a program
 //! runs so in a shell of its own; a plain reader of text (`sed`, `sort`, `man`) that starts a program; a program that waits for
 //! connections from everywhere and then starts a shell; code that was fetched in this session and talks to somebody; a script that talks
-//! to an address without a name of which its call says nothing. And an agent that acts after another program of the job connected to
+//! to an address without a name of which its call says nothing. A tool server of the project's settings that is started after its
+//! program was changed in the job, that waits for connections, or whose shell talks to somebody. And an agent that acts after another program of the job connected to
 //! the port it listens on.
 //!
 //! ## Why it matters
@@ -18,10 +19,12 @@
 //! program, not with earlier runs. A command that an agent writes openly is compared by `agent-undeclared`. What a step's text or the
 //! policy names is meant.
 
-use super::{Act, Detection, Hit, attack, follows_arguments, is_nameless, named};
+use super::{
+    Act, Detection, Hit, attack, below_agent, follows_arguments, is_nameless, named, server, text_of,
+};
 use crate::agents;
 use crate::divergence::Effect;
-use crate::event::{Activity, Launch};
+use crate::event::{Activity, Launch, normal_path};
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
 use crate::intent::{StepIntent, ToolCall, basename, is_launcher, is_shell};
 use crate::lineage::{Process, Standing};
@@ -143,10 +146,24 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             let mut hits = by_reader(act, program, launch);
             hits.extend(by_listener(act, program, launch));
             hits.extend(driven(act));
+            hits.extend(drifted(act));
             hits
+        }
+        (_, Activity::Listen { on }) if !on.ip().is_loopback() => {
+            let Some((server, file)) = server(act).filter(|(server, _)| server.key == act.process.key) else {
+                return Vec::new();
+            };
+            let title = format!(
+                "{}, a tool server of {file}, waits for connections on {on}",
+                named(act.lineage, server.key)
+            );
+            divergence(act, (Severity::Medium, Confidence::Medium), title, &on.to_string())
         }
         (Effect::Connect { object, .. }, _) if act.explanation.reason().is_none() => {
             let mut hits = hidden(act, object);
+            if hits.is_empty() {
+                hits.extend(by_server(act, object));
+            }
             if hits.is_empty() {
                 hits.extend(fetched(act, object));
             }
@@ -163,28 +180,6 @@ fn divergence(act: &Act<'_>, weight: (Severity, Confidence), title: String, obje
     let mut hits = attack(act, &DETECTION, weight, title, object);
     hits.iter_mut().for_each(|hit| hit.kind = Kind::Divergence);
     hits
-}
-
-/// The process and what is above it, up to the agent.
-fn below_agent<'a>(act: &'a Act<'_>) -> impl Iterator<Item = &'a Process> {
-    std::iter::once(act.process)
-        .chain(act.lineage.ancestors(act.process.key))
-        .take_while(|process| !process.is_agent && process.agent.is_some())
-}
-
-/// The text that a shell was given, if this is one: the call's own where the agent wraps it.
-fn text_of(process: &Process) -> Option<String> {
-    let launch = process.launch.as_deref()?;
-    if !is_shell(basename(&launch.executable.path)) || launch.script.is_some() {
-        return None;
-    }
-    let record = process.agent.as_deref().and_then(agents::by_id).and_then(|agent| agent.record);
-    let wrapped = record.and_then(|record| (record.command)(&launch.arguments));
-    wrapped.or_else(|| {
-        let is_flag = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c');
-        let at = launch.arguments.iter().position(is_flag)?;
-        launch.arguments.get(at + 1).cloned()
-    })
 }
 
 fn intent(act: &Act<'_>, text: String) -> StepIntent {
@@ -241,6 +236,48 @@ fn hidden(act: &Act<'_>, object: &str) -> Vec<Hit> {
     let title =
         format!("{who} connected to {object}, hidden among the words of a command that only shows something");
     divergence(act, (Severity::High, Confidence::Medium), title, object)
+}
+
+/// A tool server has a shell that talks to somebody.
+fn by_server(act: &Act<'_>, object: &str) -> Vec<Hit> {
+    let Some((server, file)) = server(act) else { return Vec::new() };
+    let is_below = |process: &&Process| process.key != server.key;
+    let has_shell = below_agent(act).take_while(is_below).any(|process| text_of(process).is_some());
+    // A shell that has but one thing to do becomes it, and its text is gone.
+    let is_client = server.key != act.process.key && follows_arguments(act.process) && is_nameless(act);
+    if !has_shell && !is_client {
+        return Vec::new();
+    }
+    let title = format!(
+        "{} connected to {object}, started by {}, a tool server of {file}",
+        named(act.lineage, act.process.key),
+        named(act.lineage, server.key)
+    );
+    let severity = if is_nameless(act) { Severity::Critical } else { Severity::High };
+    attack(act, &DETECTION, (severity, Confidence::Medium), title, object)
+}
+
+/// A tool server is started whose program is no longer what the project has.
+fn drifted(act: &Act<'_>) -> Vec<Hit> {
+    let Some((server, file)) = server(act).filter(|(server, _)| server.key == act.process.key) else {
+        return Vec::new();
+    };
+    let Some(launch) = server.launch.as_deref() else { return Vec::new() };
+    let absolute = |word: &String| {
+        if word.starts_with('/') {
+            word.clone()
+        } else {
+            normal_path(&format!("{}/{word}", launch.directory))
+        }
+    };
+    let words = launch.arguments.iter().skip(1).filter(|word| !word.starts_with('-')).map(absolute);
+    let mut files = words.chain([launch.program().path.clone()]);
+    let Some(changed) = files.find(|path| act.lineage.is_changed(path)) else { return Vec::new() };
+    let title = format!(
+        "the agent started a tool server of {file} whose {} was changed in this job",
+        basename(&changed)
+    );
+    divergence(act, (Severity::High, Confidence::Medium), title, &changed)
 }
 
 /// Whether this process runs code of a folder that was fetched in this session, outside of the workspace.
@@ -543,6 +580,61 @@ mod tests {
                  4 connect 127.0.0.1:39177
                  2 > 5 launch /usr/bin/bash bash -c x"
             ),
+            [""; 0]
+        );
+    }
+
+    const SERVER: &str = "2 runs /w/.mcp.json server node tools/server.js
+         2 > 3 launch /usr/bin/bash bash -c 'node_tools/server.js
+         3 launch /usr/bin/node node tools/server.js\n";
+
+    #[test]
+    fn a_tool_server_is_changed_before_it_starts() {
+        let changed = |hand: &str| {
+            let trace =
+                format!("{hand}\n1 > 2 agent codex\n2 launch /usr/local/bin/codex codex exec fix\n{SERVER}");
+            let mut lines = findings("make build\nnpm ci\ngit checkout x\ncodex exec fix\n", "", &trace);
+            lines.retain(|line| line.contains("agent-tool-divergence"));
+            lines
+        };
+        let wanted = ["!agent-tool-divergence divergence high /w/tools/server.js"];
+        let build = "1 > 8 launch /usr/bin/make make build\n8 > 9 launch /usr/bin/python3.11 python3 x.py";
+        assert_eq!(changed(&format!("{build}\n9 write /w/tools/server.js")), wanted);
+        let script = "1 > 8 launch /usr/bin/node node /usr/bin/npm ci\n8 > 9 launch /usr/bin/node node x.js";
+        assert_eq!(changed(&format!("{script}\n9 create /w/tools/server.js")), wanted);
+        // A build that makes it, a checkout, and nobody.
+        assert_eq!(
+            changed(&format!("{build}\n9 create /w/tools/server.js\n9 write /w/tools/server.js")),
+            [""; 0]
+        );
+        assert_eq!(changed("1 > 8 launch /usr/bin/git git checkout x\n8 create /w/tools/server.js"), [""; 0]);
+        assert_eq!(changed("# nobody"), [""; 0]);
+    }
+
+    #[test]
+    fn a_tool_server_waits_for_others_or_has_a_shell_that_talks() {
+        assert_eq!(
+            told(&format!("{SERVER}3 listen 0.0.0.0:9000")),
+            ["agent-tool-divergence divergence medium 0.0.0.0:9000"]
+        );
+        assert_eq!(
+            told(&format!(
+                "{SERVER}3 > 4 launch /usr/bin/dash sh -c 'curl_x\n4 launch /usr/bin/curl curl x\n4 connect 203.0.113.7:80"
+            )),
+            ["!agent-tool-divergence attack critical 203.0.113.7:80"],
+            "the image of the shell is gone, and with it its text"
+        );
+        assert_eq!(
+            told(&format!(
+                "{SERVER}3 > 4 launch /usr/bin/dash sh -c 'curl_x\n4 > 5 launch /usr/bin/curl curl x\n5 connect 203.0.113.7:80"
+            )),
+            ["!agent-tool-divergence attack critical 203.0.113.7:80"]
+        );
+        // It asks its own service, and waits on the loopback.
+        assert_eq!(
+            told(&format!(
+                "answer tools.example 203.0.113.9\n{SERVER}3 listen 127.0.0.1:9000\n3 connect 203.0.113.9:443"
+            )),
             [""; 0]
         );
     }

@@ -45,7 +45,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             || act.lineage.numbered(pid).is_some_and(|victim| act.lineage.is_at_or_below(victim.key, own))
     };
     let is_foreign = ground(act) == Ground::Foreign;
-    if is_own(pid) || (is_work(act, "process-lists") && !is_foreign) {
+    if is_own(pid) || is_work(act, "restart-checks") || (is_work(act, "process-lists") && !is_foreign) {
         return Vec::new();
     }
     let who = named(act.lineage, own);
@@ -76,7 +76,24 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
 
 #[cfg(test)]
 mod tests {
-    use crate::trace::expect;
+    use crate::trace::{expect, findings};
+
+    #[test]
+    fn a_package_manager_looks_for_what_has_to_be_restarted() {
+        let trace = |program: &str| {
+            format!(
+                "1 > 2 launch /usr/bin/apt-get apt-get install -y tool
+                 2 > 3 launch {program}
+                 3 read /proc/77/environ
+                 3 read /proc/78/environ
+                 3 read /proc/79/environ"
+            )
+        };
+        let needrestart = "/usr/bin/perl /usr/bin/perl /usr/sbin/needrestart";
+        assert!(findings("apt-get install -y tool\n", "", &trace(needrestart)).is_empty());
+        let borrowed = findings("apt-get install -y tool\n", "", &trace("/w/needrestart needrestart"));
+        assert!(borrowed.iter().any(|finding| finding.starts_with("!env-harvest attack high")));
+    }
 
     #[test]
     fn the_environment_of_the_runner_or_of_the_step_above() {

@@ -299,6 +299,68 @@ fn is_task(act: &Act<'_>, names: &[&str]) -> bool {
     words.is_some_and(|words| words.iter().skip(1).any(|word| is_named(word)))
 }
 
+/// The process and what is above it, up to the agent.
+fn below_agent<'a>(act: &'a Act<'_>) -> impl Iterator<Item = &'a Process> {
+    std::iter::once(act.process)
+        .chain(act.lineage.ancestors(act.process.key))
+        .take_while(|process| !process.is_agent && process.agent.is_some())
+}
+
+/// The text that a shell was given, if this is one: the call's own where the agent wraps it.
+fn text_of(process: &Process) -> Option<String> {
+    let launch = process.launch.as_deref()?;
+    if !crate::intent::is_shell(crate::intent::basename(&launch.executable.path)) || launch.script.is_some() {
+        return None;
+    }
+    let record = process.agent.as_deref().and_then(crate::agents::by_id).and_then(|agent| agent.record);
+    let wrapped = record.and_then(|record| (record.command)(&launch.arguments));
+    wrapped.or_else(|| {
+        let is_flag = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c');
+        let at = launch.arguments.iter().position(is_flag)?;
+        launch.arguments.get(at + 1).cloned()
+    })
+}
+
+/// The process below an agent that is a tool server of its project's settings, and the file that names it.
+fn server<'a>(act: &'a Act<'_>) -> Option<(&'a Process, &'a str)> {
+    let is_started = |process: &Process, words: &[String]| {
+        let own = process.launch.as_deref().map_or(&[][..], |launch| launch.arguments.as_slice());
+        let names = own.first().zip(words.first());
+        names.is_some_and(|(own, word)| crate::intent::basename(own) == crate::intent::basename(word))
+            && own.get(1..) == words.get(1..)
+    };
+    below_agent(act).find_map(|process| {
+        let settings = act.context.settings.iter();
+        let mut of_it = settings.filter(|it| it.servers.iter().any(|words| is_started(process, words)));
+        of_it.next().map(|it| (process, it.file.as_str()))
+    })
+}
+
+/// The file of a project's settings whose hook is what an agent runs here.
+fn hook<'a>(act: &'a Act<'_>) -> Option<&'a str> {
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let texts: Vec<String> = below_agent(act).filter_map(text_of).map(|text| plain(&text)).collect();
+    let is_run = |hook: &String| {
+        let hook = plain(hook);
+        hook.len() >= 4 && texts.iter().any(|text| *text == hook)
+    };
+    let mut settings = act.context.settings.iter().filter(|it| it.hooks.iter().any(is_run));
+    settings.next().map(|it| it.file.as_str())
+}
+
+/// Whether what this process brings goes into a shell beside it that reads its text from there.
+fn is_piped_to_shell(act: &Act<'_>) -> bool {
+    act.lineage.siblings(act.process.key).into_iter().any(|beside| {
+        beside.launched
+            && beside.launch.as_deref().is_some_and(|launch| {
+                let words = launch.arguments.get(1..).unwrap_or_default();
+                crate::intent::is_shell(crate::intent::basename(&launch.executable.path))
+                    && launch.script.is_none()
+                    && words.iter().all(|word| word.starts_with('-') && !word.ends_with('c'))
+            })
+    })
+}
+
 /// Whether two processes can hand each other something: one below the other, or of the same parent.
 fn is_near(lineage: &Lineage, one: ProcessKey, other: ProcessKey) -> bool {
     lineage.is_at_or_below(one, other)

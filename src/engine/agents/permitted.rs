@@ -522,7 +522,7 @@ mod tests {
              2 > 3 launch /usr/bin/bash bash -c source s && eval 'cat_/home/u/.aws/credentials' </dev/null && pwd -P >| /tmp/x
              3 > 4 launch /usr/bin/cat cat /home/u/.aws/credentials
              4 read ~/.aws/credentials";
-        expect("claude -p x\n", read, &[]);
+        expect("claude -p x\n", read, &["cred-file-access divergence medium /home/u/.aws/credentials"]);
         let denied = format!("2 settings project /w/.claude/settings.json 3 deny Read(~/.aws/**)\n{read}");
         let found = crate::trace::findings("claude -p x\n", "", &denied);
         assert_eq!(found, ["!agent-contradicted divergence high /home/u/.aws/credentials"]);
