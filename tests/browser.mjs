@@ -33,6 +33,18 @@ try {
   await tab.click('#open');
   seen.openAfterOpen = await count('.tree details[open]');
 
+  // Without a mouse: the first stop leads past the header, and Escape empties the search.
+  await tab.keyboard.press('Tab');
+  await tab.evaluate(() => document.activeElement.blur());
+  await tab.focus('.skip');
+  seen.skips = await tab.evaluate(() => getComputedStyle(document.activeElement).left !== '-1584px' && document.activeElement.hash);
+  await tab.focus('#search');
+  await tab.keyboard.type('no such word anywhere');
+  const cardsBefore = await shown('article');
+  await tab.keyboard.press('Escape');
+  seen.escapes = cardsBefore === 0 && (await tab.inputValue('#search')) === '' && (await shown('article')) > 0;
+  await tab.evaluate(() => document.activeElement.blur());
+
   seen.cards = await shown('article');
   await tab.keyboard.press('/');
   seen.focus = await tab.evaluate(() => document.activeElement.id);
@@ -53,6 +65,26 @@ try {
     await tab.waitForTimeout(100);
     seen.linked = await tab.locator(`[id="${target.slice(1)}"]`).evaluate((it) => it.offsetParent !== null);
   }
+  // An agent's session: it folds by a key, a finding's link opens it again, and its call leads back.
+  seen.sessions = await count('details.session');
+  if (seen.sessions) {
+    const session = tab.locator('details.session').first();
+    const isOpen = () => session.evaluate((it) => it.open);
+    const before = await isOpen();
+    await session.locator('summary').focus();
+    await tab.keyboard.press('Enter');
+    seen.foldsByKey = (await isOpen()) !== before;
+    await tab.evaluate(() => document.querySelectorAll('details.session').forEach((it) => { it.open = false; }));
+    const call = tab.locator('article a[href^="#c-"]').first();
+    if (await call.count()) {
+      const target = await call.getAttribute('href');
+      await call.click();
+      await tab.waitForTimeout(100);
+      const row = tab.locator(`[id="${target.slice(1)}"]`);
+      seen.callShown = await row.evaluate((it) => it.offsetParent !== null);
+      seen.callLeadsBack = await row.locator('a[href^="#f-"]').count();
+    }
+  }
   seen.broken = await tab.evaluate(() =>
     [...document.querySelectorAll('a[href^="#"]')]
       .map((it) => decodeURIComponent(it.getAttribute('href').slice(1)))
@@ -62,12 +94,27 @@ try {
   if (await count('#chart')) {
     const before = await view();
     await tab.click('#closer');
-    seen.zoomed = (await view()) !== before;
+    const closer = await view();
+    seen.zoomed = closer !== before;
+    await tab.focus('#chart');
+    await tab.keyboard.press('+');
+    await tab.keyboard.press('ArrowRight');
+    seen.zoomsByKey = (await view()) !== closer;
   }
   const background = () => tab.evaluate(() => getComputedStyle(document.documentElement).backgroundColor + getComputedStyle(document.body).backgroundColor);
   await tab.emulateMedia({ colorScheme: 'light' });
   const light = await background();
-  if (screenshot) await tab.screenshot({ path: screenshot });
+  if (screenshot) {
+    const [path, anchor] = screenshot.split('#');
+    await tab.click('#open');
+    await tab.evaluate((anchor) => {
+      document.activeElement.blur();
+      if (anchor) document.getElementById(anchor).scrollIntoView();
+      else window.scrollTo(0, 0);
+    }, anchor);
+    await tab.waitForTimeout(100);
+    await tab.screenshot({ path });
+  }
   await tab.emulateMedia({ colorScheme: 'dark' });
   seen.hasDark = (await background()) !== light;
   seen.scripts = await count('script');

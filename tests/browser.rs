@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use edamame_guard::engine::Input;
-use edamame_guard::event::{Activity, Event, File, Launch, ProcessKey, Timestamp};
+use edamame_guard::event::{Activity, Event, Fact, File, Launch, ProcessKey, Timestamp};
 use edamame_guard::evidence::{self, SCHEMA, Writer};
+use edamame_guard::intent::{Declaration, Text, ToolCall};
+use edamame_guard::job::StepKey;
 use serde_json::Value;
 
 use common::{GUARD, text};
@@ -92,7 +94,8 @@ fn is_sound(seen: &Value) {
     assert!(seen["hits"].as_u64().is_some_and(|hits| hits > 0), "{seen:#}");
     assert!(seen["cards"].as_u64().is_some_and(|cards| cards > 0), "{seen:#}");
     assert_eq!((&seen["cardsWithoutHit"], &seen["cardsAgain"]), (&0.into(), &seen["cards"]), "{seen:#}");
-    for yes in ["linked", "zoomed", "hasDark"] {
+    assert_eq!(seen["skips"], "#findings", "{seen:#}");
+    for yes in ["linked", "zoomed", "zoomsByKey", "escapes", "hasDark"] {
         assert_eq!(seen[yes], true, "{yes}: {seen:#}");
     }
 }
@@ -106,6 +109,63 @@ fn a_page_loads_folds_filters_and_links() {
     if let Some(seen) = opened("a_page_loads_folds_filters_and_links", &page, "curl") {
         is_sound(&seen);
         assert!(seen["told"].as_str().is_some_and(|told| told.ends_with(" found")), "{seen:#}");
+    }
+}
+
+/// The theft, done below a coding agent that was asked for something else; its calls are hostile as well.
+fn theft_below_an_agent() -> Vec<Input> {
+    let (mut inputs, end) = theft();
+    let at = inputs
+        .iter()
+        .position(|input| {
+            matches!(input, Input::Event(Event { activity: Activity::Launch(launch), .. })
+                if launch.executable.path == "/usr/bin/env")
+        })
+        .expect("npm's launch");
+    let Input::Event(Event { actor, time, .. }) = inputs[at] else { unreachable!() };
+    let call = |call: &str, command: &str| {
+        let call = ToolCall {
+            agent: "aider".into(),
+            session: format!("s {}", HOSTILE[0]),
+            call: call.into(),
+            tool: "run".into(),
+            time,
+            commands: vec![command.into()],
+            ..ToolCall::default()
+        };
+        Input::Declaration(Declaration { step: StepKey::local(), text: Text::ToolCall(call) })
+    };
+    // As this agent calls its shell.
+    for input in &mut inputs {
+        if let Input::Event(Event { activity: Activity::Launch(launch), .. }) = input
+            && launch.arguments.get(2).is_some_and(|word| word == "sh scripts/setup.sh")
+        {
+            launch.arguments[0] = "/bin/sh".into();
+        }
+    }
+    let mut told = vec![
+        Input::Fact(Fact::Agent { process: actor, agent: "aider".into() }),
+        call("s 1", "sh scripts/setup.sh"),
+    ];
+    told.extend(HOSTILE.iter().map(|hostile| call(hostile, hostile)));
+    inputs.splice(at..at, told);
+    inputs.push(end);
+    inputs
+}
+
+#[test]
+fn an_agents_session_folds_and_links_to_its_findings() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = page(folder.path(), &theft_below_an_agent());
+    let html = fs::read_to_string(&page).expect("a page");
+    assert!(html.contains("window.taken=1") && html.contains("details class=\"session\""), "{html}");
+    if let Some(seen) = opened("an_agents_session_folds_and_links_to_its_findings", &page, "curl") {
+        is_sound(&seen);
+        assert_eq!(seen["sessions"], 1, "{seen:#}");
+        for yes in ["foldsByKey", "callShown"] {
+            assert_eq!(seen[yes], true, "{yes}: {seen:#}");
+        }
+        assert!(seen["callLeadsBack"].as_u64().is_some_and(|links| links > 0), "{seen:#}");
     }
 }
 
@@ -195,7 +255,9 @@ fn two_hundred_thousand_events_make_a_page_that_opens() {
         let access = edamame_guard::event::Access { write: true, create: true, ..Default::default() };
         inputs.push(event(child, Activity::Open { file, access }));
         if number % 7 == 0 {
-            parent = if number % 700 == 0 { actor } else { child };
+            // One deep tree is enough.
+            let longest = if number < 2_000 { 700 } else { 70 };
+            parent = if number % longest == 0 { actor } else { child };
         } else {
             inputs.push(event(child, Activity::Exit { status: edamame_guard::event::ExitStatus::Code(0) }));
         }

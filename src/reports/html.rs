@@ -61,7 +61,7 @@ struct Page<'a> {
     left_out: usize,
     suppressed: Vec<String>,
     steps: Vec<StepView>,
-    sessions: Vec<SessionView>,
+    sessions: Vec<SessionView<'a>>,
     tree: String,
     tree_cut: String,
     timeline: String,
@@ -94,6 +94,8 @@ struct FindingView<'a> {
     remedy: String,
     silence: String,
     node: Option<usize>,
+    /// Anchor of the tool call below which it happened.
+    call: Option<String>,
     search: String,
 }
 
@@ -107,15 +109,20 @@ struct StepView {
     search: String,
 }
 
-struct SessionView {
+struct SessionView<'a> {
     words: String,
     permitted: String,
     session: String,
-    calls: Vec<CallView>,
+    /// Something below it is unexplained, or there are few enough to show all.
+    is_open: bool,
+    calls: Vec<CallView<'a>>,
     left_out: usize,
 }
 
-struct CallView {
+struct CallView<'a> {
+    anchor: String,
+    /// Fingerprints of what was found below it.
+    findings: Vec<&'a str>,
     time: String,
     tool: String,
     text: String,
@@ -153,9 +160,22 @@ impl<'a> Page<'a> {
     fn of(report: &'a Report, most: Most) -> Self {
         let coverage = &report.coverage;
         // A link leads only to what is on the page.
-        let told =
-            report.findings.iter().take(most.findings).map(|finding| finding.fingerprint.as_str()).collect();
+        let findings = report.findings.get(..most.findings).unwrap_or(&report.findings);
+        let told = findings.iter().map(|finding| finding.fingerprint.as_str()).collect();
         let tree = tree(report, most.nodes, &told);
+        let calls = most.rows.min(MOST_LINES);
+        let sessions: Vec<SessionView> = report
+            .sessions
+            .iter()
+            .take(MOST_LINES)
+            .enumerate()
+            .map(|(index, session)| SessionView::of(index, session, calls, findings))
+            .collect();
+        let anchor = |finding: &Finding| {
+            let calls = sessions.iter().flat_map(|session| &session.calls);
+            let call = calls.filter(|call| call.findings.contains(&finding.fingerprint.as_str())).next()?;
+            Some(call.anchor.clone())
+        };
         let drawn: BTreeSet<usize> =
             tree.split("id=\"n-").skip(1).filter_map(|part| part.split('"').next()?.parse().ok()).collect();
         let shown = |lines: &[String]| -> Vec<String> {
@@ -174,11 +194,9 @@ impl<'a> Page<'a> {
             facts: facts(report),
             blind: words::blind_spots(report),
             nothing: if words::is_trusted(report) { "Nothing found." } else { "Could not look." },
-            findings: report
-                .findings
+            findings: findings
                 .iter()
-                .take(most.findings)
-                .map(|finding| FindingView::of(finding, &report.picture, &drawn))
+                .map(|finding| FindingView::of(finding, &report.picture, &drawn, anchor(finding)))
                 .collect(),
             left_out: report.findings.len().saturating_sub(most.findings),
             suppressed: report
@@ -199,12 +217,7 @@ impl<'a> Page<'a> {
                 })
                 .collect(),
             steps: report.steps.iter().take(most.rows).map(StepView::of).collect(),
-            sessions: report
-                .sessions
-                .iter()
-                .take(MOST_LINES)
-                .map(|session| SessionView::of(session, most.rows.min(MOST_LINES)))
-                .collect(),
+            sessions,
             tree,
             tree_cut: match report.picture.left_out
                 + report.picture.nodes.len().saturating_sub(most.nodes) as u64
@@ -265,7 +278,7 @@ fn facts(report: &Report) -> Vec<String> {
 }
 
 impl<'a> FindingView<'a> {
-    fn of(finding: &'a Finding, picture: &Picture, drawn: &BTreeSet<usize>) -> Self {
+    fn of(finding: &'a Finding, picture: &Picture, drawn: &BTreeSet<usize>, call: Option<String>) -> Self {
         let mut rows = Vec::new();
         if let Some(process) = &finding.process {
             rows.push(("who", text::short(&text::chain(process, &finding.ancestry, text::program), 700)));
@@ -318,6 +331,7 @@ impl<'a> FindingView<'a> {
                 .iter()
                 .position(|node| node.findings.contains(&finding.fingerprint))
                 .filter(|node| drawn.contains(node)),
+            call,
             search: searchable(&search),
             rows,
         }
@@ -344,11 +358,22 @@ impl StepView {
     }
 }
 
-impl SessionView {
-    fn of(session: &SessionReport, most: usize) -> Self {
-        let calls = session.timeline.iter().take(most).map(|call| {
+impl<'a> SessionView<'a> {
+    /// Sessions of so few are open when the page is.
+    const FEW: usize = 30;
+
+    fn of(index: usize, session: &SessionReport, most: usize, findings: &'a [Finding]) -> Self {
+        let found = |call: &str| {
+            let is_meant = |finding: &&Finding| {
+                finding.agent.as_deref() == Some(&session.agent) && finding.tool_call.as_deref() == Some(call)
+            };
+            findings.iter().filter(is_meant).map(|finding| finding.fingerprint.as_str()).take(20).collect()
+        };
+        let calls = session.timeline.iter().take(most).enumerate().map(|(number, call)| {
             let text = text::short(call.text.as_deref().unwrap_or_default(), 120);
             CallView {
+                anchor: format!("c-{index}-{number}"),
+                findings: found(&call.call),
                 search: searchable(&format!("{} {text} {}", call.tool, call.call)),
                 time: call.time.rfc3339(),
                 tool: text::short(&call.tool, 60),
@@ -363,6 +388,7 @@ impl SessionView {
             words: text::short(&session.in_words(), 400),
             permitted: text::short(&session.permitted_in_words().unwrap_or_default(), 2000),
             session: text::short(&session.session, 80),
+            is_open: session.unexplained > 0 || session.timeline.len() <= Self::FEW,
             calls: calls.collect(),
             left_out: usize::try_from(session.calls)
                 .unwrap_or(usize::MAX)

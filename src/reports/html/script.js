@@ -29,7 +29,8 @@ const filter = () => {
     if (!element.classList.contains('node')) element.hidden = words.length > 0 && !isHit;
     if (isHit) {
       count += 1;
-      if (element.classList.contains('node')) reveal(element);
+      // Also out of a session or a list that is folded.
+      reveal(element);
     }
   }
   told.textContent = words.length ? `${count} found` : '';
@@ -80,6 +81,10 @@ document.addEventListener('keydown', (event) => {
   if (event.key === '/' && event.target !== search) {
     search.focus();
     event.preventDefault();
+  }
+  if (event.key === 'Escape' && event.target === search) {
+    search.value = '';
+    filter();
   }
 });
 follow();
