@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use globset::GlobSet;
 
+use crate::agents;
 use crate::catalogue::{self, Catalogue, Store};
 use crate::commands::{self, Network, Runs, Tool};
 use crate::event::{Activity, AgentCommands, Launch, Timestamp, Transport};
@@ -633,6 +634,21 @@ pub fn owns(process: &Process, store: &Store, context: &Context<'_>, lineage: &L
             && store.is_owned_by(name)
             && (is_its_own(name) || !store.is_opened_casually_by(name))
     })
+}
+
+/// Whether a coding agent opens its own login. Its program, and the script that it is, lay there before the job.
+pub fn is_own_login(process: &Process, path: &str, context: &Context<'_>, lineage: &Lineage) -> bool {
+    let agent = process.agent.as_deref().and_then(agents::by_id);
+    let (Some(launch), Some(agent), true) = (process.launch.as_deref(), agent, process.is_agent) else {
+        return false;
+    };
+    let workspace = format!("{}/", context.job.workspace.trim_end_matches('/'));
+    let is_placed = |word: &&String| {
+        agents::by_program(word).is_some() && (word.starts_with(&workspace) || lineage.has_written(word))
+    };
+    agent.is_login(path)
+        && !is_jobs_own(launch, context, lineage)
+        && !launch.arguments.iter().any(|word| is_placed(&word))
 }
 
 #[cfg(test)]

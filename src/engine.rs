@@ -930,7 +930,8 @@ impl Engine {
             }
             return;
         };
-        let by_owner = divergence::owns(process, store, &context, &self.lineage);
+        let by_owner = divergence::owns(process, store, &context, &self.lineage)
+            || divergence::is_own_login(process, &path, &context, &self.lineage);
         let is_casual =
             by_owner && process.standing != Standing::Script && store.is_opened_casually_by(&process.name);
         let effect = Effect::Read { path: path.clone(), store, by_owner };

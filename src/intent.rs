@@ -77,6 +77,9 @@ pub struct ToolCall {
     /// The tool server (MCP) that carries it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// The agent told it to a hook of ours; `call` is empty where it tells no id there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_hook: bool,
 }
 
 /// How one use of a tool ended, as a coding agent's record states it.

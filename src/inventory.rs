@@ -102,7 +102,7 @@ pub fn take(users: &[User], path: &[PathBuf], project: &Path) -> Inventory {
         }
         for agent in agents::ALL {
             let place = Place { home: user.home.clone(), project: project.to_string_lossy().into_owned() };
-            for said in lookup::sources(agent, &place, &[], None) {
+            for said in lookup::sources(agent, &place, &[]) {
                 let is_users = said.file.starts_with(&format!("{}/", user.home)) && said.level == Level::User;
                 let told = Told { user: is_users.then(|| user.name.clone()), said };
                 if !inventory.told.contains(&told) {

@@ -170,7 +170,7 @@ impl Lookup {
         self.settings.base = Some(base);
     }
 
-    /// Files of the repository that say what agents may do, and whose reviewed copies the checkout does not have.
+    /// Files of the repository that say what agents may do, and whose reviewed copies are still to be had.
     pub fn unreviewed(&self) -> Vec<String> {
         self.settings.unreviewed()
     }
@@ -178,6 +178,16 @@ impl Lookup {
     /// Takes the reviewed copy of such a file from whoever could read it; `None`: there is none.
     pub fn review(&mut self, file: &str, text: Option<&str>) -> Vec<Fact> {
         self.settings.review(file, text).into_iter().map(Fact::AgentSettings).collect()
+    }
+
+    /// The reviewed copies that nobody handed over, from git's objects: only when nothing is recorded any more.
+    pub fn review_rest(&mut self) -> Vec<Fact> {
+        self.settings.review_rest().into_iter().map(Fact::AgentSettings).collect()
+    }
+
+    /// Marks hooks of ours in what an agent's settings say. They are known by agent and command.
+    pub fn own_hooks(&mut self, is_own: impl Fn(&str, &str) -> bool + Send + 'static) {
+        self.settings.own_hook = Some(settings::OwnHook(Box::new(is_own)));
     }
 
     /// Takes the workflow's file from whoever read it where the job can't have changed it.

@@ -264,7 +264,7 @@ impl Redactor {
                         Scope::Any | Scope::Other => {}
                     }
                 }
-                Permission::Hook { event: name, command: text }
+                Permission::Hook { event: name, command: text, .. }
                 | Permission::Server { name, start: text } => {
                     self.text(name);
                     self.text(text);

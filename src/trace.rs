@@ -117,8 +117,10 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             continue;
         }
         if let [_, "call", id, ..] = words[..] {
+            // Another agent's stands before the id: `copilot:c1`.
+            let (agent, id) = id.split_once(':').unwrap_or(("claude-code", id));
             let call = ToolCall {
-                agent: "claude-code".into(),
+                agent: agent.into(),
                 session: "s".into(),
                 call: id.into(),
                 tool: "Bash".into(),
@@ -309,9 +311,10 @@ fn settings(pid: u32, words: &[&str]) -> AgentSettings {
     let (mut items, problem) = read(CLAUDE_CODE.sources[0].form, &place, &text);
     let line = words.get(2).map_or(0, |line| line.parse().unwrap());
     items.iter_mut().for_each(|item| item.line = line);
-    let level = serde_json::from_value(words[0].into()).unwrap();
+    let (agent, level) = words[0].split_once(':').unwrap_or(("claude-code", words[0]));
+    let level = serde_json::from_value(level.into()).unwrap();
     AgentSettings {
-        agent: "claude-code".into(),
+        agent: agent.into(),
         process: Some(key(pid)),
         level,
         file: absolute(words[1]),

@@ -15,6 +15,7 @@ pub(super) const AGENT: Agent = Agent {
     modules: &["aider", "aider.main"],
     hosts: &[],
     keeps: &[],
+    logins: &["~/.aider/oauth-keys.env"],
     marks: Marks::NONE,
     settings: &settings::AIDER,
     record: Some(&Record {

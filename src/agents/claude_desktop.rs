@@ -20,6 +20,7 @@ pub(super) const AGENT: Agent = Agent {
     modules: &[],
     hosts: &["claude.ai", "*.claude.ai", "api.anthropic.com"],
     keeps: &[],
+    logins: &[],
     marks: Marks::NONE,
     settings: &settings::CLAUDE_DESKTOP,
     record: Some(&Record {

@@ -21,6 +21,7 @@ pub(super) const AGENT: Agent = Agent {
     modules: &[],
     hosts: &["api.cline.bot"],
     keeps: &[],
+    logins: &[],
     marks: Marks::NONE,
     settings: &settings::CLINE,
     record: Some(&Record {

@@ -30,6 +30,7 @@ pub(super) const AGENT: Agent = Agent {
         "api.github.com",
     ],
     keeps: &["~/.codex/skills/.system/**"],
+    logins: &["~/.codex/auth.json"],
     marks: Marks { session: &["CODEX_SESSION_ID", "CODEX_THREAD_ID"], call: &["CODEX_TOOL_CALL_ID"] },
     settings: &settings::CODEX,
     record: Some(&Record {

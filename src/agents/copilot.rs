@@ -26,6 +26,7 @@ pub(super) const AGENT: Agent = Agent {
         "telemetry.business.githubcopilot.com",
     ],
     keeps: &["~/.copilot/config.json", "~/.cache/copilot/**"],
+    logins: &["~/.copilot/config.json", "~/.config/github-copilot/*.json"],
     marks: Marks { session: &["COPILOT_AGENT_SESSION_ID"], call: &[] },
     settings: &settings::COPILOT,
     record: Some(&Record {
@@ -67,17 +68,38 @@ impl Reader for Events {
                 Some(id) => vec![Entry::Result(ToolResult {
                     call: id.to_owned(),
                     time,
-                    denied: data.get("error").and_then(|error| text(error, "code")) == Some("denied"),
+                    denied: is_refused(data),
                     ..ToolResult::default()
                 })],
                 None => vec![Entry::Unreadable],
             },
+            "session.usage_record" => self.helper(data),
             _ => Vec::new(),
         }
     }
 }
 
+/// By a rule, or by the tool itself, which looks at some commands before it runs them.
+fn is_refused(data: &Value) -> bool {
+    let code = data.get("error").and_then(|error| text(error, "code"));
+    let about = data.get("toolTelemetry").and_then(|about| about.get("properties"));
+    let category = about.and_then(|about| text(about, "shell_error_category"));
+    code == Some("denied") || category.is_some_and(|category| category.ends_with("_blocked"))
+}
+
 impl Events {
+    /// A sub-agent works under a session of its own, which its commands carry; its calls stand in this record.
+    fn helper(&self, data: &Value) -> Vec<Entry> {
+        let usage = data.get("usage");
+        let source = usage.and_then(|usage| text(usage.get("accounting")?, "sourceSessionId"));
+        let Some(source) = source.filter(|source| *source != self.session.session) else { return Vec::new() };
+        vec![Entry::Session(AgentSession {
+            session: source.to_owned(),
+            parent: Some(self.session.session.clone()),
+            ..AgentSession::default()
+        })]
+    }
+
     fn begun(&mut self, data: &Value) -> Vec<Entry> {
         let Some(session) = text(data, "sessionId") else { return vec![Entry::Unreadable] };
         self.session = AgentSession {
@@ -143,6 +165,18 @@ mod tests {
     fn knows_a_refused_call() {
         let refused = r#"{"type":"tool.execution_complete","data":{"toolCallId":"call_1","success":false,"error":{"code":"denied","message":"no"}},"timestamp":"2026-11-22T19:32:11.467Z"}"#;
         assert_eq!(told(&AGENT, &[refused]).refused, ["call_1"]);
+        let blocked = r#"{"type":"tool.execution_complete","data":{"toolCallId":"call_1","success":false,"error":{"code":"failure","message":"Command not executed."},"toolTelemetry":{"properties":{"shell_error_category":"kill_command_blocked"}}},"timestamp":"2026-11-22T19:32:11.467Z"}"#;
+        assert_eq!(told(&AGENT, &[blocked]).refused, ["call_1"]);
+        let failed = blocked.replace("kill_command_blocked", "nonzero_exit");
+        assert_eq!(told(&AGENT, &[&failed]).refused, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn knows_the_session_of_a_sub_agent() {
+        let usage =
+            r#"{"type":"session.usage_record","data":{"usage":{"accounting":{"sourceSessionId":"s2"}}}}"#;
+        assert_eq!(told(&AGENT, &[START, usage]).sessions, ["s1", "s2"]);
+        assert_eq!(told(&AGENT, &[START, &usage.replace("s2", "s1")]).sessions, ["s1"]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(super) const AGENT: Agent = Agent {
     modules: &[],
     hosts: &["*.cursor.sh", "cursor.com", "*.cursor.com"],
     keeps: &[],
+    logins: &["~/.cursor/auth.json", "~/.config/cursor/auth.json"],
     marks: Marks::NONE,
     settings: &settings::CURSOR,
     record: Some(&Record {

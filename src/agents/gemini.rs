@@ -26,6 +26,7 @@ pub(super) const AGENT: Agent = Agent {
         "oauth2.googleapis.com",
     ],
     keeps: &[],
+    logins: &["~/.gemini/oauth_creds.json"],
     marks: Marks::NONE,
     settings: &settings::GEMINI,
     record: Some(&Record {

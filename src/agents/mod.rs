@@ -12,6 +12,7 @@ mod codex;
 mod copilot;
 mod cursor;
 mod gemini;
+pub mod hooks;
 mod openclaw;
 mod opencode;
 mod qwen;
@@ -42,6 +43,8 @@ pub struct Agent {
     pub hosts: &'static [&'static str],
     /// What its own process keeps in a home on its own account, beside its record: globs such as `~/.claude/plugins/**`.
     pub keeps: &'static [&'static str],
+    /// Where it keeps its own login, among the credential stores of the catalogue. Its process reads that for itself.
+    pub logins: &'static [&'static str],
     /// What it writes into the environment of what it starts.
     pub marks: Marks,
     /// Where it is told what it may do.
@@ -54,6 +57,12 @@ impl Agent {
     /// Whether a path is among what the agent itself keeps, in whatever home.
     pub fn is_kept(&self, path: &str) -> bool {
         let (set, owners) = &*KEPT;
+        set.matches(path).iter().any(|index| owners[*index] == self.id)
+    }
+
+    /// Whether a path is the agent's own login, in whatever home.
+    pub fn is_login(&self, path: &str) -> bool {
+        let (set, owners) = &*LOGINS;
         set.matches(path).iter().any(|index| owners[*index] == self.id)
     }
 
@@ -254,12 +263,12 @@ static PLACES: LazyLock<(GlobSet, Vec<(&'static Agent, &'static Place)>)> = Lazy
     (set.build().unwrap_or_else(|error| panic!("{error}")), owners)
 });
 
-/// What agents keep: each glob with its agent.
-static KEPT: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| {
+/// Globs below any home, each with its agent.
+fn below_homes(globs: fn(&Agent) -> &'static [&'static str]) -> (GlobSet, Vec<&'static str>) {
     let mut set = GlobSetBuilder::new();
     let mut owners = Vec::new();
     for agent in ALL {
-        for glob in agent.keeps {
+        for glob in globs(agent) {
             let below =
                 glob.strip_prefix("~/").unwrap_or_else(|| panic!("`{glob}` does not begin with `~/`"));
             set.add(
@@ -269,7 +278,11 @@ static KEPT: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| {
         }
     }
     (set.build().unwrap_or_else(|error| panic!("{error}")), owners)
-});
+}
+
+/// What agents keep, and where their logins lie.
+static KEPT: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| below_homes(|agent| agent.keeps));
+static LOGINS: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| below_homes(|agent| agent.logins));
 
 static RELAYS: LazyLock<(GlobSet, Vec<&'static str>)> = LazyLock::new(|| {
     let mut set = GlobSetBuilder::new();
@@ -461,7 +474,7 @@ mod tests {
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name != "mod.rs" && name != "settings")
+            .filter(|name| !["mod.rs", "hooks.rs", "settings"].contains(&name.as_str()))
             .map(|name| name.trim_end_matches(".rs").replace('_', "-"))
             .collect();
         files.sort();

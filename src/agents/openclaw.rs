@@ -21,6 +21,7 @@ pub(super) const AGENT: Agent = Agent {
     modules: &[],
     hosts: &[],
     keeps: &[],
+    logins: &["~/.openclaw/openclaw.json", "~/.openclaw/**/auth-profiles.json"],
     marks: Marks::NONE,
     settings: &settings::OPENCLAW,
     record: Some(&Record {

@@ -20,6 +20,7 @@ pub(super) const AGENT: Agent = Agent {
     modules: &[],
     hosts: &["opencode.ai", "api.opencode.ai", "models.dev"],
     keeps: &["~/.config/opencode/opencode.json*"],
+    logins: &["~/.local/share/opencode/auth.json"],
     marks: Marks::NONE,
     settings: &settings::OPENCODE,
     record: Some(&Record {

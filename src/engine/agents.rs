@@ -27,6 +27,8 @@ use crate::policy::Ruling;
 #[derive(Debug, Default)]
 pub(super) struct Work {
     calls: Vec<Call>,
+    /// Told to a hook, without an id: it may be one of the calls that the record tells with theirs.
+    hooked: Vec<(u64, ToolCall)>,
     /// Where each call stands in `calls`, by agent and id.
     places: HashMap<(String, String), usize>,
     sessions: BTreeMap<(String, String), AgentSession>,
@@ -124,6 +126,14 @@ impl Work {
 
     /// A conversation that is taken up again repeats its calls.
     pub(super) fn called(&mut self, sequence: u64, call: &ToolCall) {
+        if call.is_hook && call.call.is_empty() {
+            if self.hooked.len() < Self::CALLS {
+                self.hooked.push((sequence, call.clone()));
+            } else {
+                self.uncompared += 1;
+            }
+            return;
+        }
         let key = (call.agent.clone(), call.call.clone());
         if let Some(known) = self.places.get(&key) {
             let known = &mut self.calls[*known];
@@ -162,7 +172,15 @@ impl Work {
             // Who acts without asking once is told so, whatever comes later.
             let unasked = known.unasked || session.unasked;
             let mode = if known.unasked { known.mode.clone() } else { session.mode.clone() };
-            *known = AgentSession { unasked, mode: mode.or_else(|| known.mode.clone()), ..session.clone() };
+            // A hook knows less of a session than its record.
+            *known = AgentSession {
+                unasked,
+                mode: mode.or_else(|| known.mode.clone()),
+                version: session.version.clone().or_else(|| known.version.clone()),
+                parent: session.parent.clone().or_else(|| known.parent.clone()),
+                directory: session.directory.clone().or_else(|| known.directory.clone()),
+                ..session.clone()
+            };
         }
     }
 
@@ -191,6 +209,9 @@ impl Work {
         }
         let mark = |names: &[&str]| names.iter().find_map(|name| launch.environment.get(*name)).cloned();
         let (session, call) = (mark(agent.marks.session), mark(agent.marks.call));
+        // Some give their hooks to a shell as they do with commands.
+        let command = agent.record.and_then(|record| (record.command)(&launch.arguments));
+        let command = command.filter(|text| !self.is_hook(agent.id, text));
         let errand = self.errands.entry(process.key).or_insert_with(|| Errand {
             agent,
             process: process.key,
@@ -207,7 +228,7 @@ impl Work {
         errand.is_cut |= launch.arguments_truncated;
         if errand.texts.len() < Self::TEXTS {
             errand.texts.extend(launch.arguments.last().cloned());
-            errand.commands.extend(agent.record.and_then(|record| (record.command)(&launch.arguments)));
+            errand.commands.extend(command);
         }
     }
 
@@ -425,7 +446,8 @@ struct Declared<'w> {
 impl Engine {
     /// Compares what was done below agents with their records, and says which call each finding belongs to.
     pub(super) fn judge_agents(&mut self, start: &Start) -> Vec<SessionReport> {
-        let work = std::mem::take(&mut self.work);
+        let mut work = std::mem::take(&mut self.work);
+        work.adopt_hooked();
         let joined = work.join();
         let mut deeds: BTreeMap<Doer, Vec<&Deed>> = BTreeMap::new();
         for deed in &work.deeds {

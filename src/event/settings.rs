@@ -99,6 +99,9 @@ pub enum Permission {
     Hook {
         event: String,
         command: String,
+        /// The guard's own, which a session put there for itself.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        own: bool,
     },
     /// A tool server, and the program or address behind it.
     Server {

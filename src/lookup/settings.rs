@@ -16,7 +16,7 @@ use globset::Glob;
 use super::PATIENCE;
 use crate::agents::Agent;
 use crate::agents::settings::{self, Form, Place, Source};
-use crate::event::{AgentSettings, Launch, Level, ProcessKey};
+use crate::event::{AgentSettings, Launch, Level, Permission, ProcessKey};
 use crate::job::Job;
 use crate::runners::github::{Committed, committed};
 
@@ -44,10 +44,20 @@ pub(super) struct Reader {
     pub(super) base: Option<Base>,
     home: String,
     told: HashSet<u64>,
-    /// Files whose reviewed copy the checkout does not have.
+    /// Files of the repository whose reviewed copies are still to be had.
     unreviewed: Vec<(&'static Agent, Place, AgentSettings)>,
     launches: usize,
     is_stuck: bool,
+    pub(super) own_hook: Option<OwnHook>,
+}
+
+/// Tells whether an agent's hook with this command is one of ours.
+pub(super) struct OwnHook(pub(super) Box<dyn Fn(&str, &str) -> bool + Send>);
+
+impl std::fmt::Debug for OwnHook {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("OwnHook")
+    }
 }
 
 impl Reader {
@@ -85,20 +95,15 @@ impl Reader {
             let moved = agent.settings.moved_by.iter();
             let moved: Vec<(&'static str, String)> =
                 moved.filter_map(|(name, folder)| Some((*folder, variable(name)?))).collect();
-            let base = self.base.clone();
             let (tell, told) = channel();
             let reader = place.clone();
             std::thread::spawn(move || {
-                let _ = tell.send(sources(agent, &reader, &moved, base.as_ref()));
+                let _ = tell.send(sources(agent, &reader, &moved));
             });
             match told.recv_timeout(PATIENCE) {
                 Ok(files) => {
-                    let is_open =
-                        |said: &&AgentSettings| said.level == Level::Reviewed && said.problem.is_some();
-                    for said in files.iter().filter(is_open) {
-                        if self.unreviewed.len() < MOST_FILES {
-                            self.unreviewed.push((agent, place.clone(), said.clone()));
-                        }
+                    for said in &files {
+                        self.to_be_reviewed(agent, &place, said);
                     }
                     all.extend(files);
                 }
@@ -111,6 +116,15 @@ impl Reader {
                 }
             }
         }
+        if let Some(OwnHook(is_own)) = &self.own_hook {
+            for said in all.iter_mut().filter(|said| said.level == Level::User) {
+                for item in &mut said.items {
+                    if let Permission::Hook { command, own, .. } = &mut item.what {
+                        *own = is_own(agent.id, command);
+                    }
+                }
+            }
+        }
         all.retain(|said| self.is_news(said));
         for said in &mut all {
             said.process = Some(process);
@@ -118,7 +132,25 @@ impl Reader {
         all
     }
 
-    /// Files of the repository of which nobody could say here what was reviewed.
+    /// Remembers a file that a change under review may have brought.
+    fn to_be_reviewed(&mut self, agent: &'static Agent, place: &Place, said: &AgentSettings) {
+        let Some(base) = self.base.as_ref().filter(|_| said.level.is_repository()) else { return };
+        let path = Path::new(&said.file);
+        let is_plain =
+            source_of(agent, path).is_some_and(|source| !matches!(source.form, Form::Instructions));
+        let is_known = |known: &(&'static Agent, Place, AgentSettings)| {
+            known.0.id == agent.id && known.2.file == said.file
+        };
+        if is_plain
+            && path.starts_with(&base.workspace)
+            && self.unreviewed.len() < MOST_FILES
+            && !self.unreviewed.iter().any(is_known)
+        {
+            self.unreviewed.push((agent, place.clone(), said.clone()));
+        }
+    }
+
+    /// Files of the repository whose reviewed copy was not handed over.
     pub(super) fn unreviewed(&self) -> Vec<String> {
         let mut files: Vec<String> = self.unreviewed.iter().map(|(_, _, said)| said.file.clone()).collect();
         files.sort();
@@ -128,16 +160,37 @@ impl Reader {
 
     /// Takes in the reviewed copy of a file from whoever could read it; `None`: there is none.
     pub(super) fn review(&mut self, file: &str, text: Option<&str>) -> Vec<AgentSettings> {
-        let (known, open) =
-            std::mem::take(&mut self.unreviewed).into_iter().partition(|(_, _, said)| said.file == file);
+        let copy = text.map_or(Committed::Absent, |text| Committed::Found(text.to_owned()));
+        self.reviewed(file, &copy)
+    }
+
+    /// Reads what was not handed over out of git's objects. git is started for it, so nothing may be recorded any more.
+    pub(super) fn review_rest(&mut self) -> Vec<AgentSettings> {
+        let Some(base) = self.base.clone() else { return Vec::new() };
+        let mut all = Vec::new();
+        for file in self.unreviewed() {
+            let below = Path::new(&file).strip_prefix(&base.workspace).ok().and_then(Path::to_str);
+            let Some(below) = below else { continue };
+            let copy = committed(&base.workspace, &base.commit, below, base.uid);
+            all.extend(self.reviewed(&file, &copy));
+        }
+        all
+    }
+
+    fn reviewed(&mut self, file: &str, copy: &Committed) -> Vec<AgentSettings> {
+        let all = std::mem::take(&mut self.unreviewed);
+        let (known, open): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, _, said)| said.file == file);
         self.unreviewed = open;
         known
             .into_iter()
-            .filter_map(|(agent, place, said): (&Agent, Place, AgentSettings)| {
+            .filter_map(|(agent, place, said)| {
                 let source = source_of(agent, Path::new(file))?;
-                let (items, problem) =
-                    text.map_or_else(Default::default, |text| settings::read(source.form, &place, text));
-                Some(AgentSettings { items, problem, ..said })
+                let (items, problem) = match copy {
+                    Committed::Found(text) => settings::read(source.form, &place, text),
+                    Committed::Absent => (Vec::new(), None),
+                    Committed::Unknown(why) => (Vec::new(), Some(why.clone())),
+                };
+                Some(AgentSettings { level: Level::Reviewed, items, problem, ..said })
             })
             .collect()
     }
@@ -164,12 +217,7 @@ fn environment(pid: u32) -> BTreeMap<String, String> {
 }
 
 /// Every file that tells this agent something, as it is now. `moved`: folders that lie elsewhere.
-pub fn sources(
-    agent: &'static Agent,
-    place: &Place,
-    moved: &[(&str, String)],
-    base: Option<&Base>,
-) -> Vec<AgentSettings> {
+pub fn sources(agent: &'static Agent, place: &Place, moved: &[(&str, String)]) -> Vec<AgentSettings> {
     let mut all: Vec<AgentSettings> = Vec::new();
     for source in agent.settings.sources {
         for path in paths(source, place, moved) {
@@ -186,11 +234,6 @@ pub fn sources(
                 items,
                 problem,
             };
-            if source.level.is_repository()
-                && let Some(before) = base.and_then(|base| reviewed(base, source, place, &path, &said))
-            {
-                all.push(before);
-            }
             if !said.items.is_empty() || said.problem.is_some() {
                 all.push(said);
             }
@@ -212,26 +255,6 @@ fn source_of(agent: &Agent, file: &Path) -> Option<&'static Source> {
         let below = source.file.trim_start_matches("./");
         Glob::new(&format!("/**/{below}")).is_ok_and(|glob| glob.compile_matcher().is_match(file))
     })
-}
-
-/// The same file at the commit that the change is compared with.
-fn reviewed(
-    base: &Base,
-    source: &Source,
-    place: &Place,
-    path: &Path,
-    said: &AgentSettings,
-) -> Option<AgentSettings> {
-    if matches!(source.form, Form::Instructions) {
-        return None;
-    }
-    let below = path.strip_prefix(&base.workspace).ok()?.to_str()?;
-    let (items, problem) = match committed(&base.workspace, &base.commit, below, base.uid) {
-        Committed::Found(text) => settings::read(source.form, place, &text),
-        Committed::Absent => (Vec::new(), None),
-        Committed::Unknown(why) => (Vec::new(), Some(why)),
-    };
-    Some(AgentSettings { level: Level::Reviewed, items, problem, ..said.clone() })
 }
 
 /// The files that a source means, if they are there.
@@ -313,7 +336,6 @@ fn content(path: &Path, form: Form) -> io::Result<Option<String>> {
 mod tests {
     use super::*;
     use crate::agents::by_id;
-    use crate::event::Permission;
 
     struct Host {
         folder: tempfile::TempDir,
@@ -335,13 +357,13 @@ mod tests {
         }
 
         /// Level, and how many things it says or what is wrong, by file.
-        fn told(&self, moved: &[(&str, String)], base: Option<&Base>) -> Vec<String> {
+        fn told(&self, moved: &[(&str, String)]) -> Vec<String> {
             let place = Place {
                 home: self.path("home").to_string_lossy().into_owned(),
                 project: self.path("work/below").to_string_lossy().into_owned(),
             };
             let root = format!("{}/", self.folder.path().to_string_lossy());
-            sources(by_id("claude-code").unwrap(), &place, moved, base)
+            sources(by_id("claude-code").unwrap(), &place, moved)
                 .into_iter()
                 .filter(|said| said.level != Level::Managed)
                 .map(|said| {
@@ -364,7 +386,7 @@ mod tests {
         fs::create_dir_all(host.path("work/.git")).unwrap();
         fs::create_dir_all(host.path("work/below")).unwrap();
         assert_eq!(
-            host.told(&[], None),
+            host.told(&[]),
             [
                 "project work/.claude/settings.json: 1",
                 "project work/CLAUDE.md: 1",
@@ -372,7 +394,7 @@ mod tests {
             ]
         );
         let moved = [("~/.claude", host.path("moved").to_string_lossy().into_owned())];
-        assert_eq!(host.told(&moved, None).len(), 2, "what is elsewhere says nothing");
+        assert_eq!(host.told(&moved).len(), 2, "what is elsewhere says nothing");
     }
 
     #[test]
@@ -383,25 +405,25 @@ mod tests {
         let path = host.path(place);
         let said = |text: &str| vec![format!("project {place}: {text}")];
         File::create(&path).unwrap().set_len(50 << 20).unwrap();
-        assert_eq!(host.told(&[], None), said("it has more than 4 MiB"));
+        assert_eq!(host.told(&[]), said("it has more than 4 MiB"));
         host.write(place, b"{\"a\": \"\xff\xfe\"}");
-        assert_eq!(host.told(&[], None), said("it is not UTF-8"));
+        assert_eq!(host.told(&[]), said("it is not UTF-8"));
         host.write(place, "{\"permissions\": {\n  \"allow\": [\"a\" \"b\"]\n}}");
         assert_eq!(
-            host.told(&[], None),
+            host.told(&[]),
             said(
                 "line 2, column 17: a comma or `]` is missing\n    \"xxxxx\": [\"x\" \"x\"]\n                  ^"
             )
         );
         fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("settings.json", &path).unwrap();
-        assert!(host.told(&[], None)[0].contains("symbolic links"), "{:?}", host.told(&[], None));
+        assert!(host.told(&[])[0].contains("symbolic links"), "{:?}", host.told(&[]));
         fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(host.told(&[], None), said("it is not a regular file"));
+        assert_eq!(host.told(&[]), said("it is not a regular file"));
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert_eq!(host.told(&[], None), [] as [&str; 0]);
+        assert_eq!(host.told(&[]), [] as [&str; 0]);
     }
 
     #[test]
@@ -426,33 +448,31 @@ mod tests {
         host.write("work/.mcp.json", r#"{"mcpServers": {"a": {"command": "a"}}}"#);
         let uid = nix::unistd::geteuid().as_raw();
         let workspace = host.path("work");
-        let base = Base { workspace: workspace.clone(), commit, uid };
-        assert_eq!(
-            host.told(&[], Some(&base)),
-            [
-                "reviewed work/.claude/settings.json: 1",
-                "project work/.claude/settings.json: 2",
-                "reviewed work/.mcp.json: 0",
-                "project work/.mcp.json: 1",
-            ]
-        );
-        let unknown = Base { workspace: workspace.clone(), commit: "0".repeat(40), uid };
-        assert!(host.told(&[], Some(&unknown))[0].contains("does not have that commit"));
-        // Somebody else may know it.
-        let mut reader = Reader { base: Some(unknown), ..Reader::default() };
         let directory = workspace.to_string_lossy().into_owned();
-        let launch = Launch { directory: directory.clone(), ..Launch::default() };
-        reader.of(by_id("claude-code").unwrap(), ProcessKey { pid: u32::MAX, start: 1 }, &launch);
+        let reader = |commit: String| {
+            let base = Base { workspace: workspace.clone(), commit, uid };
+            let mut reader = Reader { base: Some(base), ..Reader::default() };
+            let launch = Launch { directory: directory.clone(), ..Launch::default() };
+            reader.of(by_id("claude-code").unwrap(), ProcessKey { pid: u32::MAX, start: 1 }, &launch);
+            reader
+        };
         let files = [format!("{directory}/.claude/settings.json"), format!("{directory}/.mcp.json")];
-        // Copilot CLI reads the second one as well, and did not start.
-        assert_eq!(reader.unreviewed(), files);
-        let said = reader.review(&files[0], Some(DENIES));
+        let mut known = reader(commit);
+        assert_eq!(known.unreviewed(), files);
+        let said = known.review_rest();
+        let told: Vec<(Level, usize)> = said.iter().map(|said| (said.level, said.items.len())).collect();
+        assert_eq!(told, [(Level::Reviewed, 1), (Level::Reviewed, 0)], "{said:?}");
+        assert!(known.unreviewed().is_empty() && known.review_rest().is_empty());
+        // A checkout of one commit does not have it; somebody else may.
+        let mut unknown = reader("0".repeat(40));
+        let said = unknown.review(&files[0], Some(DENIES));
+        assert!(matches!(&said[..], [said] if said.items.len() == 1), "{said:?}");
+        assert!(unknown.review("/x", None).is_empty());
+        let said = unknown.review_rest();
         assert!(
-            matches!(&said[..], [said] if said.level == Level::Reviewed && said.items.len() == 1),
+            said[0].problem.as_ref().is_some_and(|why| why.contains("does not have that commit")),
             "{said:?}"
         );
-        assert!(reader.review(&files[1], None)[0].items.is_empty());
-        assert!(reader.unreviewed().is_empty() && reader.review("/x", None).is_empty());
     }
 
     #[test]

@@ -168,7 +168,7 @@ pub fn findings() -> Report {
                 },
                 Setting {
                     line: 6,
-                    what: Permission::Hook { event: HOSTILE.to_owned(), command: "a".into() },
+                    what: Permission::Hook { event: HOSTILE.to_owned(), command: "a".into(), own: false },
                 },
             ],
             problem: None,

@@ -22,7 +22,10 @@ fn settings(found: &mut Found<'_>, text: &str) {
         match key {
             "yes-always" if value.eq_ignore_ascii_case("true") => found.mode(number, key, true),
             "test-cmd" | "lint-cmd" if !value.is_empty() => {
-                found.put(number, Permission::Hook { event: key.to_owned(), command: super::short(value) });
+                found.put(
+                    number,
+                    Permission::Hook { event: key.to_owned(), command: super::short(value), own: false },
+                );
             }
             _ if super::is_secret_value(value)
                 || (super::is_secret_name(key) && super::is_literal(value)) =>

@@ -45,7 +45,7 @@ fn settings(found: &mut Found<'_>, node: &Node) {
         let command = program.iter().filter_map(Node::text).collect::<Vec<_>>().join(" ");
         found.put(
             first.line,
-            Permission::Hook { event: "notify".to_owned(), command: super::short(&command) },
+            Permission::Hook { event: "notify".to_owned(), command: super::short(&command), own: false },
         );
     }
     found.hooks(node.get("hooks"));

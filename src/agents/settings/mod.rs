@@ -199,7 +199,7 @@ impl Found<'_> {
                 match inner.text() {
                     Some(text) if matches!(name.as_str(), "command" | "bash") => {
                         let (event, command) = (short(event), short(text));
-                        found.put(inner.line, Permission::Hook { event, command });
+                        found.put(inner.line, Permission::Hook { event, command, own: false });
                     }
                     _ if depth > 0 => below(found, event, inner, depth - 1),
                     _ => {}
@@ -217,7 +217,7 @@ impl Found<'_> {
     /// A program that is started as a helper.
     fn helper(&mut self, name: &str, node: Option<&Node>) {
         if let Some((line, text)) = node.and_then(|node| Some((node.line, node.text()?))) {
-            self.put(line, Permission::Hook { event: name.to_owned(), command: short(text) });
+            self.put(line, Permission::Hook { event: name.to_owned(), command: short(text), own: false });
         }
     }
 
@@ -250,7 +250,7 @@ impl Found<'_> {
 }
 
 /// Cut to what a report has room for.
-fn short(text: &str) -> String {
+pub fn short(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= LONGEST {
         return line;
@@ -407,7 +407,7 @@ mod tests {
             Permission::Allow { text, scope: about } => format!("allow {text} = {}", scope(about)),
             Permission::Ask { text, scope: about } => format!("ask {text} = {}", scope(about)),
             Permission::Deny { text, scope: about } => format!("deny {text} = {}", scope(about)),
-            Permission::Hook { event, command } => format!("hook {event}: {command}"),
+            Permission::Hook { event, command, .. } => format!("hook {event}: {command}"),
             Permission::Server { name, start } => format!("server {name}: {start}"),
             Permission::Secret { key } => format!("secret {key}"),
             Permission::Instructions => "instructions".to_owned(),
@@ -458,6 +458,7 @@ mod tests {
     }
 
     proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
         #[test]
         fn any_settings_are_read_without_panic(text in r#"[\[\]{}:,"a-z() *.~/=-]{0,120}"#) {
             for agent in super::super::ALL {

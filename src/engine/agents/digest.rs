@@ -79,6 +79,11 @@ impl Work {
                 });
             }
         }
+        // A sub-agent's session whose calls stand in the record of the one above.
+        let is_part = |key: &(String, String)| self.sessions.get(key).is_some_and(|it| it.parent.is_some());
+        reports.retain(|key, report| {
+            !is_part(key) || report.calls + report.explained + report.unexplained + report.unrecorded > 0
+        });
         let mut reports: Vec<SessionReport> = reports.into_values().collect();
         for report in &mut reports {
             report.timeline.sort_by(|a, b| (a.time, &a.call).cmp(&(b.time, &b.call)));
@@ -113,7 +118,7 @@ impl Work {
     fn session_of(&self, errand: &Errand, call: Option<usize>) -> (String, String) {
         let agent = errand.agent.id.to_owned();
         let by_call = call.map(|index| self.calls[index].call.session.clone());
-        let session = errand.session.clone().or(by_call).unwrap_or_else(|| {
+        let session = by_call.or_else(|| errand.session.clone()).unwrap_or_else(|| {
             let mut of_agent = self.sessions.keys().filter(|key| key.0 == agent);
             match (of_agent.next(), of_agent.next()) {
                 (Some(key), None) => key.1.clone(),

@@ -58,6 +58,28 @@ fn is_alike(one: &str, other: &str) -> bool {
 }
 
 impl Work {
+    /// Takes calls that only a hook told for calls of their own; those that the record tells as well are known.
+    pub(super) fn adopt_hooked(&mut self) {
+        const FURTHEST_NS: u64 = 60_000_000_000;
+        let mut seen: HashSet<usize> = HashSet::new();
+        let recorded = self.calls.len();
+        for (number, (sequence, mut call)) in (1..).zip(std::mem::take(&mut self.hooked)) {
+            let twin = (0..recorded).find(|index| {
+                let known = &self.calls[*index].call;
+                !seen.contains(index)
+                    && (&known.agent, &known.session) == (&call.agent, &call.session)
+                    && (&known.commands, &known.names) == (&call.commands, &call.names)
+                    && known.time.0.abs_diff(call.time.0) < FURTHEST_NS
+            });
+            if let Some(index) = twin {
+                seen.insert(index);
+                continue;
+            }
+            call.call = format!("hook {number}");
+            self.called(sequence, &call);
+        }
+    }
+
     /// Which call each errand carries out. Each text of a call is used once.
     pub(super) fn join(&self) -> Joined {
         let mut by_text: HashMap<(&str, String), Vec<(usize, usize)>> = HashMap::new();
@@ -150,7 +172,9 @@ impl Work {
     }
 
     fn is_of_session(&self, known: &Call, errand: &Errand) -> bool {
-        errand.session.as_ref().is_none_or(|session| known.call.session == *session)
+        let Some(session) = &errand.session else { return true };
+        let above = || self.sessions.get(&(errand.agent.id.to_owned(), session.clone()))?.parent.as_ref();
+        known.call.session == *session || above() == Some(&known.call.session)
     }
 
     /// The first free one that was open when the errand began; else the first free one that was not refused.
@@ -184,6 +208,29 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::intent::ToolCall;
+
+    #[test]
+    fn what_a_hook_tells_without_an_id_is_a_call_only_if_the_record_has_none() {
+        let call = |id: &str, command: &str, time: u64| ToolCall {
+            agent: "gemini".into(),
+            session: "s".into(),
+            call: id.into(),
+            commands: vec![command.into()],
+            time: Timestamp(time),
+            is_hook: id.is_empty(),
+            ..ToolCall::default()
+        };
+        let mut work = Work::default();
+        for (sequence, call) in
+            (0..).zip([call("", "ls", 5), call("", "ls", 6), call("", "make", 7), call("c1", "ls", 8)])
+        {
+            work.called(sequence, &call);
+        }
+        work.adopt_hooked();
+        let ids: Vec<&str> = work.calls.iter().map(|known| known.call.call.as_str()).collect();
+        assert_eq!(ids, ["c1", "hook 2", "hook 3"]);
+    }
 
     #[test]
     fn texts_are_alike_but_for_secrets_and_what_the_agent_adds() {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use globset::GlobBuilder;
 
 use super::{Call, Deed, Effect, Errand, Told, Work};
-use crate::agents;
+use crate::agents::{self, settings};
 use crate::detections::{self, Hit};
 use crate::engine::ending::relative;
 use crate::engine::{Engine, Start};
@@ -77,6 +77,15 @@ impl Work {
         } else {
             self.uncompared += 1;
         }
+    }
+
+    /// Whether a text is a hook of the agent's settings, which it runs by itself.
+    pub(super) fn is_hook(&self, agent: &str, text: &str) -> bool {
+        let text = settings::short(text);
+        self.sources(agent)
+            .iter()
+            .flat_map(|stated| &stated.said.items)
+            .any(|item| matches!(&item.what, Permission::Hook { command, .. } if *command == text))
     }
 
     /// The sources that hold for an agent, the weakest first.
@@ -196,11 +205,19 @@ impl Work {
             let report = PermissionReport {
                 level: stated.said.level,
                 file: file.strip_prefix("./").unwrap_or(&file).to_owned(),
-                settings: stated.said.items.iter().take(MOST).cloned().collect(),
+                settings: stated
+                    .said
+                    .items
+                    .iter()
+                    .filter(|item| !is_ours(item))
+                    .take(MOST)
+                    .cloned()
+                    .collect(),
                 problem: stated.said.problem.clone(),
             };
             // An agent that starts itself again has the same options.
-            if !reports.contains(&report) {
+            let is_empty = report.settings.is_empty() && report.problem.is_none();
+            if !is_empty && !reports.contains(&report) {
                 reports.push(report);
             }
         }
@@ -222,6 +239,10 @@ impl Work {
         };
         self.stated.iter().filter_map(told).collect()
     }
+}
+
+fn is_ours(item: &Setting) -> bool {
+    matches!(item.what, Permission::Hook { own: true, .. })
 }
 
 /// Whether a command begins with, or is, what the pattern says; its program by path or by name.
@@ -334,7 +355,7 @@ impl Engine {
                 Permission::Allow { text, scope } => {
                     (format!("allows {text}"), Severity::Low, self.is_used(agent.id, scope))
                 }
-                Permission::Hook { event, command } => {
+                Permission::Hook { event, command, own: false } => {
                     (format!("hook {event}"), Severity::Medium, self.has_run(agent.id, command))
                 }
                 Permission::Server { name, start } => {
@@ -548,6 +569,21 @@ mod tests {
         expect(format!("{tree} 3 deny Bash(wget:*)\n{one}"), &[]);
         expect(format!("{tree} 3 mode bypassPermissions"), &[]);
         expect(format!("2 settings user ~/.claude/settings.json 3 mode bypassPermissions\n{one}"), &[]);
+    }
+
+    #[test]
+    fn a_hook_of_the_settings_is_no_command_that_the_record_lacks() {
+        let hook = "2 agent copilot
+             1 > 2 launch /n/@github/copilot-linux-x64/copilot copilot -p x
+             2 call c1 ls
+             2 > 3 launch /usr/bin/bash bash --norc --noprofile -c ls
+             2 > 4 launch /usr/bin/bash bash --norc --noprofile -c ./h.sh";
+        // Copilot CLI hands its hooks to a shell like its commands.
+        let calls = hook.replace("call c1", "call copilot:c1");
+        expect("copilot -p x\n", &calls, &["!agent-record-lost divergence high ./h.sh"]);
+        let told =
+            format!("2 settings copilot:user ~/.copilot/hooks/x.json 1 hook preToolUse ./h.sh\n{calls}");
+        expect("copilot -p x\n", &told, &[]);
     }
 
     #[test]
