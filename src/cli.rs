@@ -87,6 +87,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What agents call before and after they use a tool; `start --agent-hooks` puts it into their settings
+    Hook {
+        #[arg(long, value_name = "ID", default_value = "")]
+        agent: String,
+        /// The socket of the session
+        #[arg(long, value_name = "SOCKET")]
+        to: Option<PathBuf>,
+        /// What a newer agent may add says nothing to us
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        rest: Vec<OsString>,
+    },
     /// List the rules, or show one rule's page
     Rules {
         /// Rule id, such as cred-file-access
@@ -148,6 +159,9 @@ pub struct Run {
 
 #[derive(Debug, Args)]
 pub struct Start {
+    /// Have coding agents tell their tool calls before they run: hooks in the settings of this user's agents, which `finish` takes out again
+    #[arg(long)]
+    pub agent_hooks: bool,
     #[command(flatten)]
     pub judging: Judging,
     /// What to do besides reporting

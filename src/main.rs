@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use edamame_guard::cli;
-use edamame_guard::run::{self, sidecar, streams};
+use edamame_guard::run::{self, hooks, sidecar, streams};
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
             streams::pass_on();
             Ok(0)
         }
+        Some((word, arguments)) if word == hooks::HANDLE => hooks::main(arguments),
         _ => run::main(cli::Cli::parse()),
     };
     match result {

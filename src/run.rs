@@ -5,6 +5,8 @@ mod agents;
 mod diff;
 mod explain;
 mod harden;
+mod hook;
+pub mod hooks;
 mod leaks;
 mod live;
 mod posture;
@@ -162,6 +164,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
                 policy: start.judging.policy,
                 fail_on: start.judging.fail_on,
                 report_dir: start.judging.report_dir.unwrap_or_else(|| PathBuf::from(REPORT_DIR)),
+                agent_hooks: start.agent_hooks,
             })
         }
         Command::Load { session, policy } => sidecar::load(session.as_deref(), &policy),
@@ -193,6 +196,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
             }
         }
         Command::Agents { json } => agents::agents(json),
+        Command::Hook { agent, to, rest: _ } => Ok(hook::hook(&agent, to.as_deref())),
         Command::Rules { id } => rules(id.as_deref()),
         Command::Doctor => Ok(doctor()),
         Command::Completions { shell } => {

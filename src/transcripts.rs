@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use globset::{GlobBuilder, GlobMatcher};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::agents::{self, Agent, Entry, Form, Reader};
@@ -313,6 +314,19 @@ impl Transcripts {
                 (followed.agent, entries)
             }
         };
+        self.tell(agent, entries, now, inputs);
+    }
+
+    /// What an agent handed to a hook; one that is not at work says nothing.
+    pub fn hooked(&mut self, agent: &str, payload: &Value, now: Timestamp) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        if let Some(agent) = agents::by_id(agent).filter(|agent| self.at_work.contains(agent.id)) {
+            self.tell(agent, agents::hooks::read(payload), now, &mut inputs);
+        }
+        inputs
+    }
+
+    fn tell(&mut self, agent: &Agent, entries: Vec<Entry>, now: Timestamp, inputs: &mut Vec<Input>) {
         for entry in entries {
             let text = match entry {
                 Entry::Call(mut call) => {

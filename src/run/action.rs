@@ -144,6 +144,7 @@ impl Here {
             policy: None,
             fail_on: inputs.recorded_fail_on(),
             report_dir: inputs.report_dir.clone(),
+            agent_hooks: false,
         };
         let Begun { session, ready } = sidecar::begin(&wanted, above, false, &self.workspace)?;
         keep("session", &session.id)?;

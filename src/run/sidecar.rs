@@ -29,6 +29,7 @@ use crate::policy::Policy;
 use crate::posture::Camera;
 use crate::redact::Redactor;
 use crate::reports::Directory;
+use crate::run::hooks::{self, Ears};
 use crate::run::{self, Clock, Error, TICK};
 use crate::runners;
 use crate::secrets::Matcher;
@@ -46,6 +47,8 @@ pub struct Wanted {
     pub policy: Option<PathBuf>,
     pub fail_on: Option<FailOn>,
     pub report_dir: PathBuf,
+    /// Whether agents are to call us before and after they use a tool.
+    pub agent_hooks: bool,
 }
 
 /// What the recorder tells `start` once it watches.
@@ -119,6 +122,7 @@ pub(crate) fn begin(wanted: &Wanted, root: i32, is_in_step: bool, directory: &Pa
     words.push(root.to_string().into());
     words.push(std::path::absolute(&wanted.report_dir).map_err(host)?.into());
     words.push(wanted.fail_on.map_or("", FailOn::as_str).into());
+    words.push(if wanted.agent_hooks { "hooks" } else { "" }.into());
     words.extend(self::words(wanted.watching).map(OsString::from));
     let has_systemd = nix::unistd::geteuid().is_root() && Path::new("/run/systemd/system").is_dir();
     let mut said = launch(
@@ -372,6 +376,7 @@ pub(crate) fn close(
                 session.id
             );
             end_recorder(session, about.pid);
+            hooks::remove(session);
         }
     }
     let policy = match session.file("policy.yml") {
@@ -456,7 +461,8 @@ fn end_recorder(session: &Session, pid: u32) {
 /// The detached process: records until `finish`, a signal, or a failure to write.
 #[expect(clippy::too_many_lines, reason = "a recorder's beginning, in one order")]
 pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
-    let [folder, root, report_dir, fail_on, sensor, on_unsupported, ring_size, part_size] = arguments else {
+    let [folder, root, report_dir, fail_on, hooks, sensor, on_unsupported, ring_size, part_size] = arguments
+    else {
         return Err(Error::Usage("not for people".to_owned()));
     };
     let watching = watching([sensor, on_unsupported, ring_size, part_size])?;
@@ -498,6 +504,18 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     let mut camera = run::camera(&facts, &job);
     let snapshot = camera.start();
     let before = snapshot.clone();
+    let mut ears = None;
+    if hooks == "hooks" {
+        let socket = hooks::socket_of(&session);
+        match Ears::at(&socket) {
+            Ok(heard) if hooks::install(&session, Path::new(&job.home), &socket).is_some() => {
+                lookup.own_hooks(move |agent, command| hooks::is_own(&socket, agent, command));
+                ears = Some(heard);
+            }
+            Ok(_) => {}
+            Err(error) => eprintln!("warning: no hooks were put into agents' settings: {error}"),
+        }
+    }
     let Chosen { mut sensor, said } = run::start_sensor(watching)?;
     let running = sensor.adopt(root)?;
     let fail_on = fail_on.to_string_lossy().into_owned();
@@ -532,6 +550,8 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         clock,
         failure: None,
         lost: 0,
+        ears,
+        session: session.clone(),
         camera,
         beat: about.since,
         since: about.since,
@@ -630,6 +650,9 @@ struct Recorder {
     clock: Clock,
     failure: Option<io::Error>,
     lost: u64,
+    /// Hooks of ours in agents' settings.
+    ears: Option<Ears>,
+    session: Session,
     camera: Camera,
     beat: Timestamp,
     since: Timestamp,
@@ -726,7 +749,20 @@ impl Recorder {
         Ok(answer.seal.is_some())
     }
 
+    /// Takes in what agents handed to our hooks.
+    fn hear(&mut self) {
+        let heard = self.ears.as_mut().map(Ears::heard).unwrap_or_default();
+        for text in heard {
+            let Ok(message) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
+            let agent = message["agent"].as_str().unwrap_or_default();
+            for input in self.transcripts.hooked(agent, &message["payload"], run::now()) {
+                self.take(input);
+            }
+        }
+    }
+
     fn end(&mut self, sensor: &mut dyn Sensor, client: Option<u32>) {
+        self.hear();
         for event in sensor.drain(true) {
             self.take(Input::Event(event));
         }
@@ -736,7 +772,18 @@ impl Recorder {
         for input in self.transcripts.end(run::now()) {
             self.take(input);
         }
+        if let Some(ears) = self.ears.take() {
+            // Nothing is recorded any more, and the last look at the host comes after it: nothing of ours shows.
+            hooks::remove(&self.session);
+            if ears.is_cut() {
+                let text = "hooks of coding agents handed over more than is taken in".to_owned();
+                self.take(Input::Fact(Fact::Gap { text }));
+            }
+        }
         for fact in self.camera.end() {
+            self.take(Input::Fact(fact));
+        }
+        for fact in self.lookup.review_rest() {
             self.take(Input::Fact(fact));
         }
         if !self.has_workflow
@@ -786,6 +833,7 @@ impl Recorder {
         loop {
             tokio::select! {
                 _ = tick.tick() => {
+                    self.hear();
                     let events = sensor.drain(false);
                     let is_new = !events.is_empty();
                     for event in events {
