@@ -116,7 +116,7 @@ pub struct Settings {
 pub struct Engine {
     policy: Policy,
     settings: Settings,
-    start: Option<Start>,
+    start: Option<Arc<Start>>,
     end: Option<End>,
     lineage: Lineage,
     intent: Intent,
@@ -348,7 +348,7 @@ impl Engine {
         match input {
             Input::Start(start) => {
                 self.last = start.time;
-                self.start = Some(start.clone());
+                self.start = Some(Arc::new(start.clone()));
             }
             Input::Declaration(Declaration { text: Text::ToolCall(call), .. }) => {
                 self.work.called(sequence, call);
@@ -481,7 +481,7 @@ impl Engine {
     }
 
     fn event(&mut self, sequence: u64, event: &Event) {
-        let Some(start) = self.start.clone() else { return };
+        let Some(start) = self.start.as_ref().map(Arc::clone) else { return };
         if self.catalogue.is_none() {
             self.catalogue = Some(Catalogue::new(&self.homes, &start.job, self.policy.secrets()));
             self.own_homes = vec![start.job.home.clone()];

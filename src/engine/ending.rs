@@ -26,7 +26,7 @@ const FIRST_RUN: &str =
 impl Engine {
     /// Ends the run: folds, weighs, and says what could not be seen.
     pub fn finish(mut self) -> Report {
-        let start = self.start.take().unwrap_or_else(unknown_start);
+        let start = self.start.take().map_or_else(unknown_start, Arc::unwrap_or_clone);
         let end = self.end.take();
         let recorded = start.fail_on.as_ref().and_then(|text| text.parse().ok());
         let fail_on = self.policy.fail_on_of(self.settings.fail_on.or(recorded));

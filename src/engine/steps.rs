@@ -4,6 +4,7 @@
 //! then on lineage decides: what a step's own processes say of themselves moves nobody.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::Engine;
 use crate::catalogue;
@@ -177,7 +178,7 @@ impl Engine {
             let own = own.filter(|block| matches!(block.scope, Scope::Agent(_)));
             self.stepping.given.extend(own.map(|block| (key.clone(), block.clone())).collect::<Vec<_>>());
         }
-        let steps = &mut self.start.as_mut()?.job.steps;
+        let steps = &mut Arc::make_mut(self.start.as_mut()?).job.steps;
         if steps.len() < STEPS && !is_known {
             steps.push(step);
         }

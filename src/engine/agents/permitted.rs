@@ -546,7 +546,13 @@ mod tests {
         expect("claude -p x\n", read, &["cred-file-access divergence medium /home/u/.aws/credentials"]);
         let denied = format!("2 settings project /w/.claude/settings.json 3 deny Read(~/.aws/**)\n{read}");
         let found = crate::trace::findings("claude -p x\n", "", &denied);
-        assert_eq!(found, ["!agent-contradicted divergence high /home/u/.aws/credentials"]);
+        assert_eq!(
+            found,
+            [
+                "!agent-contradicted divergence high /home/u/.aws/credentials",
+                "cred-file-access divergence medium /home/u/.aws/credentials",
+            ]
+        );
     }
 
     #[test]
