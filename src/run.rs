@@ -482,7 +482,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     let mut redactor = Redactor::new(variables());
     let lock = policy.lock();
     let facts = runners::facts(&job);
-    let vault = leaks::vault(variables(), &facts);
+    let vault = leaks::vault(variables(), &facts, &leaks::own(policy.secrets(), &job));
     redactor.add_forms(vault.forms());
     let matcher = vault.matcher();
     let mut camera = camera(&facts, &job);

@@ -27,6 +27,20 @@ static UPLOADS: LazyLock<Vec<Upload>> = LazyLock::new(|| {
         .unwrap_or_else(|error| panic!("catalogue/uploads.yml: {error}"))
 });
 
+impl Upload {
+    /// As a finding names it, the same tomorrow: the program, its words, and where git pushes.
+    pub fn named(&self, words: &[&str]) -> String {
+        let to = |word: &str| {
+            let target = word.rsplit_once(':').filter(|(_, to)| !to.starts_with("//"));
+            target.map_or(word, |(_, to)| to).to_owned()
+        };
+        let more = if self.program == "git" { 3 } else { 0 };
+        let words = words.iter().take(self.words.len() + more).enumerate();
+        let shown = words.map(|(at, word)| if at > 1 { to(word) } else { (*word).to_owned() });
+        std::iter::once(self.program.clone()).chain(shown).collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// What a program called like one of these names does with these words, which are `arguments` without options.
 pub fn upload(names: &[&str], words: &[&str], arguments: &[String]) -> Option<&'static Upload> {
     let is_option = |wanted: &String| {

@@ -124,14 +124,17 @@ fn uploads(act: &Act<'_>, launch: &Launch) -> Vec<Hit> {
     let Some(upload) = uploads::upload(&identity.trusted_names, &words, identity.arguments) else {
         return Vec::new();
     };
-    // Their connection tells more than their words.
-    if act.process.agent.is_none() && ["curl", "wget"].contains(&upload.program.as_str()) {
-        return Vec::new();
+    // Their connection tells more than their words; below an agent another program may do its work with them.
+    if ["curl", "wget"].contains(&upload.program.as_str()) {
+        let mut above = act.lineage.ancestors(act.process.key).take_while(|process| !process.is_agent);
+        if act.process.agent.is_none() || above.any(|process| uploading(act, process).is_some()) {
+            return Vec::new();
+        }
     }
     let push = (upload.program == "git").then(|| Push::new(act, &words, identity.arguments));
     let is_foreign = ground(act) == Ground::Foreign;
     let is_agents = act.process.agent.is_some();
-    let object = launch.arguments.iter().take(6).cloned().collect::<Vec<_>>().join(" ");
+    let object = upload.named(&words);
     if let Some(taken) = taken(act, &identity, is_foreign) {
         let is_sure = is_foreign || is_agents || push.as_ref().is_some_and(|push| push.is_elsewhere);
         let weight = if is_sure {
@@ -259,10 +262,13 @@ fn publishes(act: &Act<'_>, object: &str) -> Option<Hit> {
 }
 
 fn publishing(act: &Act<'_>, process: &Process) -> Option<&'static Upload> {
+    uploading(act, process).filter(|upload| upload.publishes)
+}
+
+fn uploading(act: &Act<'_>, process: &Process) -> Option<&'static Upload> {
     let launch = process.launch.as_deref()?;
     let identity = divergence::identify(launch, act.context, act.lineage);
     uploads::upload(&identity.trusted_names, &words(&identity), identity.arguments)
-        .filter(|upload| upload.publishes)
 }
 
 /// A connection is over, and what it carried is known.
@@ -430,21 +436,15 @@ mod tests {
              4 read ~/.ssh/id_ed25519
              3 > 5 launch /usr/bin/git git push -q /ci/drop.git HEAD:refs/heads/x",
         );
-        assert_eq!(
-            told,
-            ["!egress-allowed-host-exfil attack critical git push -q /ci/drop.git HEAD:refs/heads/x"]
-        );
+        assert_eq!(told, ["!egress-allowed-host-exfil attack critical git push /ci/drop.git refs/heads/x"]);
     }
 
     #[test]
     fn an_install_script_publishes_pushes_or_sends_a_load() {
         for (line, title) in [
-            (
-                "/usr/bin/node node /usr/bin/npm publish --access public",
-                "node /usr/bin/npm publish --access public",
-            ),
+            ("/usr/bin/node node /usr/bin/npm publish --access public", "npm publish"),
             ("/usr/bin/git git push origin HEAD", "git push origin HEAD"),
-            ("/usr/bin/gh gh gist create -", "gh gist create -"),
+            ("/usr/bin/gh gh gist create -", "gh gist create"),
         ] {
             let trace = format!(
                 "1 > 2 launch /usr/bin/node node /usr/bin/npm ci\n2 > 3 launch /usr/bin/node node x.js\n3 > 4 launch {line}"
@@ -503,7 +503,7 @@ mod tests {
         ] {
             assert_eq!(
                 agents(trace),
-                ["!egress-allowed-host-exfil attack critical gh issue edit 1 --body x"],
+                ["!egress-allowed-host-exfil attack critical gh issue edit"],
                 "{trace}"
             );
         }
@@ -514,18 +514,22 @@ mod tests {
 
     #[test]
     fn an_agent_pushes_beyond_its_branch() {
-        for (line, severity) in [
-            ("git push origin refs/tags/x", "!high"),
-            ("git push origin v9", "!high"),
-            ("git push --tags", "!high"),
-            ("git push https://forge.example/other.git HEAD", "!high"),
-            ("git push --force origin HEAD:main", "!high"),
-            ("git push --force origin fix/a", "low"),
+        for (line, object, severity) in [
+            ("git push origin refs/tags/x", "git push origin refs/tags/x", "!high"),
+            ("git push origin v9", "git push origin v9", "!high"),
+            ("git push --tags", "git push", "!high"),
+            (
+                "git push https://forge.example/o.git HEAD",
+                "git push https://forge.example/o.git HEAD",
+                "!high",
+            ),
+            ("git push --force origin HEAD:main", "git push origin main", "!high"),
+            ("git push --force origin fix/a", "git push origin fix/a", "low"),
         ] {
             let told = agents(&format!("3 > 4 launch /usr/bin/git {line}"));
             let (mark, severity) =
                 severity.strip_prefix('!').map_or(("", severity), |severity| ("!", severity));
-            assert_eq!(told, [format!("{mark}egress-allowed-host-exfil divergence {severity} {line}")]);
+            assert_eq!(told, [format!("{mark}egress-allowed-host-exfil divergence {severity} {object}")]);
         }
         let own = "3 > 4 launch /usr/bin/git git remote add mirror https://other.example/x
              3 > 5 launch /usr/bin/git git push mirror HEAD";

@@ -23,6 +23,7 @@ mod egress_allowed_host_exfil;
 mod egress_covert_channel;
 mod egress_undeclared;
 mod env_harvest;
+mod exception_expired;
 mod file_undeclared;
 mod fileless_obfuscated_exec;
 mod install_script;
@@ -55,6 +56,7 @@ pub use coverage_hook::DETECTION as HOOK;
 pub use coverage_lineage::DETECTION as LINEAGE;
 pub use coverage_records::DETECTION as RECORDS;
 pub use egress_undeclared::DETECTION as EGRESS;
+pub use exception_expired::DETECTION as EXPIRED;
 pub use file_undeclared::DETECTION as FILE;
 pub use log_artifact_leak::DETECTION as LEAK;
 pub use log_artifact_leak::weight as leak_weight;
@@ -88,6 +90,7 @@ pub fn all() -> &'static [&'static Detection] {
         &egress_covert_channel::DETECTION,
         &egress_undeclared::DETECTION,
         &env_harvest::DETECTION,
+        &exception_expired::DETECTION,
         &file_undeclared::DETECTION,
         &fileless_obfuscated_exec::DETECTION,
         &install_script::DETECTION,

@@ -49,7 +49,9 @@ impl Engine {
                 finding.silence = silence(finding, &start, &self.policy);
             }
         }
+        let expired = self.expired(&findings, &start);
         let (mut findings, suppressed) = self.suppress(findings, &start);
+        findings.extend(expired);
         for finding in &mut findings {
             finding.fails = fail_on.fails(finding.severity, finding.confidence);
         }
@@ -371,6 +373,37 @@ impl Engine {
             location: (!is_gone).then_some(location),
             ..coverage_finding(&detections::POLICY_CHANGED, title, origin.to_owned(), since)
         })
+    }
+
+    /// Exceptions whose last day is over, with how many findings they would have held back.
+    fn expired(&self, findings: &[Finding], start: &Start) -> Vec<Finding> {
+        let over = self.policy.exceptions().iter().filter(|exception| exception.is_over(start.time));
+        let told = over.map(|exception| {
+            let is_covered = |finding: &&Finding| {
+                let shown = relative(&finding.object, &start.job);
+                let mut objects = [&finding.object, &shown].into_iter();
+                objects.any(|object| exception.covers(finding.rule.0, &finding.step, object))
+            };
+            let until = exception.until.map(|until| until.to_string()).unwrap_or_default();
+            let back = match findings.iter().filter(is_covered).count() {
+                0 => String::new(),
+                1 => ", and 1 finding is back".to_owned(),
+                count => format!(", and {count} findings are back"),
+            };
+            let title =
+                format!("the exception for {} ({}) ended on {until}{back}", exception.rule, exception.reason);
+            let parts = [Some(&exception.rule), exception.step.as_ref(), exception.object.as_ref()];
+            let object = parts.into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let mut finding = Finding {
+                kind: Kind::Policy,
+                location: Some(exception.location.clone()),
+                ..coverage_finding(&detections::EXPIRED, title, object, start.time)
+            };
+            finding.fingerprint = fingerprint(&finding, &start.job);
+            finding.silence = silence(&finding, start, &self.policy);
+            finding
+        });
+        told.collect()
     }
 
     fn suppress(&self, findings: Vec<Finding>, start: &Start) -> (Vec<Finding>, Vec<Suppressed>) {

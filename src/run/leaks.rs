@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::event::{Fact, Timestamp};
 use crate::intent::workflow::Workflow;
+use crate::job::Job;
 use crate::redact::is_secret_name;
 use crate::secrets::{Matcher, Vault};
 
@@ -15,8 +16,12 @@ const LARGEST_STORE: u64 = 1 << 16;
 const LARGEST: u64 = 64 << 20;
 const MOST_FILES: usize = 2000;
 
-/// The values of secret-like variables, and of the credential files that there are.
-pub(super) fn vault(variables: impl Iterator<Item = (String, String)>, facts: &[Fact]) -> Vault {
+/// The values of secret-like variables, of the credential files that there are, and of those that the policy adds.
+pub(super) fn vault(
+    variables: impl Iterator<Item = (String, String)>,
+    facts: &[Fact],
+    own: &[PathBuf],
+) -> Vault {
     /// Stores full of words that are no secrets.
     const WORDY: &[&str] =
         &["_history", "/.mozilla/", "/google-chrome/", "/chromium/", "/BraveSoftware/", "/.config/op/"];
@@ -24,16 +29,40 @@ pub(super) fn vault(variables: impl Iterator<Item = (String, String)>, facts: &[
     for (name, value) in variables.filter(|(name, _)| is_secret_name(name)) {
         vault.add_variable(&name, &value);
     }
-    for fact in facts {
-        let Fact::Credential { file } = fact else { continue };
-        if WORDY.iter().any(|part| file.path.contains(part)) {
+    let known = facts.iter().filter_map(|fact| match fact {
+        Fact::Credential { file } => Some(Path::new(&file.path)),
+        _ => None,
+    });
+    for path in known.chain(own.iter().map(PathBuf::as_path)) {
+        let name = path.to_string_lossy();
+        if WORDY.iter().any(|part| name.contains(part)) {
             continue;
         }
-        if let Ok(content) = read(Path::new(&file.path), LARGEST_STORE) {
-            vault.add_file(&file.path, &content);
+        if let Ok(content) = read(path, LARGEST_STORE) {
+            vault.add_file(&name, &content);
         }
     }
     vault
+}
+
+/// The files that the policy's `secrets` name, as far as it says where they begin.
+pub(super) fn own(globs: &[String], job: &Job) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for glob in globs {
+        let (folder, rest) = match (glob.strip_prefix("~/"), glob.strip_prefix("./")) {
+            (Some(rest), _) => (&job.home, rest),
+            (_, Some(rest)) => (&job.workspace, rest),
+            _ => continue,
+        };
+        let plain: PathBuf =
+            rest.split('/').take_while(|part| !part.contains(['*', '?', '[', '{'])).collect();
+        let mut files = Vec::new();
+        if !plain.as_os_str().is_empty() {
+            below(&Path::new(folder).join(plain), Path::new(folder), &mut files);
+        }
+        found.extend(files.into_iter().map(|(_, path)| path).take(64));
+    }
+    found
 }
 
 /// A plain file's content, if it is no larger.
@@ -151,7 +180,8 @@ mod tests {
         std::fs::write(at("dist/other.js"), "nothing").unwrap();
         std::fs::write(at("step_summary_1"), "Build k8Fq-2xWz7LmP").unwrap();
         std::os::unix::fs::symlink(at("step_summary_1"), at("step_summary_2")).unwrap();
-        let matcher = vault([("A_TOKEN".to_owned(), "k8Fq-2xWz7LmP".to_owned())].into_iter(), &[]).matcher();
+        let matcher =
+            vault([("A_TOKEN".to_owned(), "k8Fq-2xWz7LmP".to_owned())].into_iter(), &[], &[]).matcher();
         let summary = at("step_summary_9").to_string_lossy().into_owned();
         let mut files = command_files(&|name| (name == "GITHUB_STEP_SUMMARY").then(|| summary.clone()));
         let workflow = "on: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - uses: actions/upload-artifact@v4\n        with:\n          path: |\n            dist/**\n            !dist/x\n";

@@ -528,7 +528,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         report_dir: PathBuf::from(report_dir),
         fail_on: fail_on.clone(),
     };
-    let vault = run::leaks::vault(run::variables(), &facts);
+    let vault = run::leaks::vault(run::variables(), &facts, &[]);
     let mut redactor = Redactor::new(run::variables());
     redactor.add_forms(vault.forms());
     let mut recorder = Recorder {
