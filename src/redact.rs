@@ -45,6 +45,13 @@ static NAMED_VALUE: LazyLock<Regex> = LazyLock::new(|| {
     )
     .expect("tested")
 });
+/// In a text, where the words of [`SECRET_OPTIONS`] don't come one by one.
+static OPTION_VALUE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r#"(--(?:token|password|secret|api-key|access-key|passphrase|auth-token)[ \t]+["']?)([^\s"'$\-][^\s"']{3,})"#,
+    )
+    .expect("tested")
+});
 static BEARER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)\b((?:bearer|basic|token)\s+)[A-Za-z0-9+/=._\-]{12,}").expect("tested")
 });
@@ -130,9 +137,10 @@ impl Redactor {
             (&*URL_TOKEN, "${1}***@"),
             (&*BEARER, "${1}***"),
             (&*NAMED_VALUE, "${1}***"),
+            (&*OPTION_VALUE, "${1}***"),
         ]
         .into_iter()
-        .take(if by_name { 5 } else { 4 })
+        .take(if by_name { 6 } else { 4 })
         {
             if pattern.is_match(text) {
                 *text = pattern.replace_all(text, with).into_owned();
@@ -330,6 +338,10 @@ mod tests {
             ("AKIAIOSFODNN7EXAMPLE", "***"),
             ("Authorization: Bearer abcdef0123456789", "Authorization: Bearer ***"),
             ("--password=hunter2", "--password=***"),
+            (
+                "tool --password hunter2 --token \"$TOKEN\" --secret -x",
+                "tool --password *** --token \"$TOKEN\" --secret -x",
+            ),
             ("curl -d api_key=abcd1234 x", "curl -d api_key=*** x"),
             ("npm run tokenize --if-present", "npm run tokenize --if-present"),
             ("cat tokens.txt secret.go", "cat tokens.txt secret.go"),
