@@ -632,6 +632,67 @@ mod tests {
     }
 
     #[test]
+    fn a_hundred_megabytes_of_anything_are_read_in_portions() {
+        const MIB: usize = 1 << 20;
+        let (_home, path, mut transcripts) = place();
+        let mut file = File::options().append(true).open(&path).unwrap();
+        // One line that never ends, bytes that are no text, parents that go round, and calls in between.
+        let garbage: Vec<u8> =
+            (0..MIB).map(|at| if at % 4096 == 0 { b'\n' } else { (at * 31 % 255) as u8 | 0x80 }).collect();
+        for round in 0..50 {
+            file.write_all(&vec![b'x'; MIB]).unwrap();
+            if round % 10 == 9 {
+                file.write_all(b"\n").unwrap();
+            }
+        }
+        for round in 0..50 {
+            file.write_all(&garbage).unwrap();
+            let call = line(&format!("r{round}")).replace(
+                "{\"type\":\"assistant\"",
+                "{\"type\":\"assistant\",\"uuid\":\"a\",\"parentUuid\":\"a\"",
+            );
+            file.write_all(format!("\n{call}").as_bytes()).unwrap();
+        }
+        let began = Instant::now();
+        let mut inputs = Vec::new();
+        let mut turns = 0;
+        while fs::metadata(&path).unwrap().len()
+            > transcripts.followed.get(&path).map_or(0, |file| file.offset)
+        {
+            inputs.extend(transcripts.look(Timestamp(2 + turns)));
+            let kept = transcripts.followed[&path].rest.capacity();
+            assert!(kept <= 2 * (LONGEST_LINE + 2 * MIB), "{kept} bytes are kept");
+            turns += 1;
+        }
+        inputs.extend(transcripts.end(Timestamp(u64::MAX)));
+        let calls = calls(&inputs);
+        assert_eq!((calls.len(), calls.last()), (51, Some(&"r49")));
+        assert!(problems(&inputs).is_empty(), "it grew, and no more");
+        assert!((100..110).contains(&turns), "{turns} turns of a portion each");
+        let took = began.elapsed();
+        assert!(took.as_secs() < 60, "{took:?}");
+        println!("100 MiB in {took:?}");
+    }
+
+    #[test]
+    fn a_hundred_megabytes_that_are_read_as_a_whole_are_not_read() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(".cline/data/sessions/s/s.messages.json");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        File::create(&path).unwrap().set_len(100 << 20).unwrap();
+        let homes = std::iter::once(home.path().to_owned());
+        let mut transcripts =
+            Transcripts::new(homes, PathBuf::from("/nowhere"), Timestamp(1), StepKey::local());
+        let process = ProcessKey { pid: 1, start: 1 };
+        transcripts.note(&Input::Fact(Fact::Agent { process, agent: "cline".into() }));
+        let end = transcripts.end(Timestamp(2));
+        assert!(
+            matches!(&end[..], [Input::Fact(Fact::Gap { text })] if text.contains("too many or too large")),
+            "{end:?}"
+        );
+    }
+
+    #[test]
     fn reads_nothing_while_no_agent_is_at_work_and_follows_no_link() {
         let (home, path, _) = place();
         let homes = || std::iter::once(home.path().to_owned());

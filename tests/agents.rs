@@ -436,7 +436,8 @@ fn honest(seed: u64) -> Vec<Value> {
     let commit = [
         "git add -A && git commit -q -m \"Fix it\" && git log --oneline | head -n 3",
         "git commit -qam 'Fix the sum'",
-        "git add src; git commit -m \"$(printf 'Fix\\n\\nIt subtracted.')\"",
+        // Gemini CLI runs no command with a substitution in it.
+        "git add src; git commit -q -F - <<'END'\nFix\n\nIt subtracted.\nEND",
     ];
     let mut steps = if seed.is_multiple_of(2) { vec![read, test] } else { vec![test, read] };
     steps.push(edit);
@@ -583,7 +584,7 @@ fn long() -> Value {
         run("sleep 2; cat later.txt"),
         run("mkdir -p pkg && cd pkg && printf '{\"name\":\"p\",\"version\":\"1.0.0\",\"scripts\":{\"test\":\"node -e 0\"}}' > package.json && (command -v npm >/dev/null && npm test --silent || true)"),
         run("git diff | head -n 40; git stash list; git branch -a"),
-        run("sed -i 's/adds/adds up/' NOTES.md && diff <(echo a) <(echo a) && echo same"),
+        run("sed -i 's/adds/adds up/' NOTES.md && diff NOTES.md NOTES.md && echo same"),
         run("timeout 5 bash -c 'exit 3' || echo \"status $?\""),
         run("env | cut -d= -f1 | sort | head -n 5; id -u; uname -s"),
         run("tar -czf /tmp/out.tgz src && tar -tzf /tmp/out.tgz | head -n 3; rm /tmp/out.tgz"),

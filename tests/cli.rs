@@ -565,3 +565,85 @@ fn reports_belong_to_whoever_called_sudo() {
         }
     }
 }
+
+#[test]
+fn agents_are_listed_for_people_and_programs_and_no_secret_is_told() {
+    let place = tempfile::tempdir().expect("a folder");
+    let write = |path: &str, text: &str| {
+        let path = place.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, text).expect("written");
+    };
+    let package = "n/node_modules/@anthropic-ai/claude-code";
+    write(&format!("{package}/bin/claude"), "abc");
+    write(&format!("{package}/package.json"), r#"{"version": "9.9.9"}"#);
+    write("home/.claude/settings.json", "{\"env\": {\"API_TOKEN\": \"not-a-real-one\"}}");
+    write("work/.mcp.json", "{\"mcpServers\": {\n\"docs\": {\"command\": \"uvx\", \"args\": [\"docs\"]}}}");
+    write("work/.gemini/settings.json", "{\n \"tools\": [\n}");
+    let agents = |words: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_edamame-guard"))
+            .arg("agents")
+            .args(words)
+            .env_clear()
+            .env("HOME", place.path().join("home"))
+            .env("PATH", place.path().join(package).join("bin"))
+            .current_dir(place.path().join("work"))
+            .output()
+            .expect("the guard starts");
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let table = agents(&[]);
+    for wanted in [
+        "Claude Code     9.9.9",
+        "a secret under env.API_TOKEN (line 1)",
+        "docs            uvx docs\n",
+        ".mcp.json:2, for claude-code, copilot",
+        "its package has no version, so the newest is fetched and run [agent-unpinned-server]",
+        "not read: line 3, column 1: this is no value",
+    ] {
+        assert!(table.contains(wanted), "{wanted}\n{table}");
+    }
+    let json = agents(&["--json"]);
+    let document: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(document["schema"], "edamame-guard/agents/v1");
+    let of_place = |list: &str| {
+        let entries = document[list].as_array().expect("a list").clone();
+        let root = place.path().to_string_lossy().into_owned();
+        entries.into_iter().filter(|entry| entry.to_string().contains(&root)).count()
+    };
+    assert_eq!((of_place("agents"), of_place("servers")), (1, 2), "{json}");
+    assert!(of_place("issues") >= 3, "{json}");
+    assert!(!table.contains("not-a-real-one") && !json.contains("not-a-real-one"));
+}
+
+#[test]
+fn a_hook_never_holds_an_agent_up() {
+    use std::io::Write as _;
+    use std::process::{Command, Stdio};
+    let began = std::time::Instant::now();
+    for (words, text) in [
+        (&["--agent", "claude-code", "--to", "/nowhere/x.sock"][..], &b"{\"tool_name\": \"Bash\"}"[..]),
+        (&["--agent", "claude-code"], b"\xff\x00 no JSON"),
+        (&[], b""),
+        (&["--agent", "x", "--to", "/", "and", "--more"], b"{}"),
+    ] {
+        let mut hook = Command::new(env!("CARGO_BIN_EXE_edamame-guard"))
+            .arg("hook")
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the guard starts");
+        let mut pipe = hook.stdin.take().expect("piped");
+        let _ = pipe.write_all(text);
+        // The pipe stays open for the second one, as if the agent forgot it.
+        let kept = text.contains(&0xff).then_some(pipe);
+        let output = hook.wait_with_output().expect("it ends");
+        drop(kept);
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{words:?}");
+    }
+    assert!(began.elapsed().as_secs() < 30, "{:?}", began.elapsed());
+}

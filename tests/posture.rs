@@ -316,6 +316,12 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         r#"644 {"a": {"url": "http://localhost:3000"}, "b": {"url": "https://s.example"}}"#,
         r#"644 {"a": {"url": "http://s.example"}}"#,
     ),
+    (
+        "agent-secrets",
+        "workspace/.mcp.json",
+        r#"644 {"a": {"env": {"API_TOKEN": "${API_TOKEN}", "API_KEY": "{env:KEY}"}, "headers": {"Authorization": "Bearer ${T}"}}}"#,
+        r#"644 {"a": {"env": {"API_TOKEN": "not-a-real-one"}}}"#,
+    ),
     ("agent-keys", "root/.codex/auth.json", "600 {}", "644 {}"),
     ("agent-settings-rights", "root/.claude/settings.json", "600 {}", "666 {}"),
 ];

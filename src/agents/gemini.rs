@@ -103,13 +103,23 @@ impl Chat {
             entries.push(Entry::Result(ToolResult {
                 call: id.to_owned(),
                 time: text(tool, "timestamp").and_then(moment).unwrap_or_default(),
-                denied: status == "cancelled" || (status == "error" && is_refusal(&result)),
+                denied: status == "cancelled"
+                    || (status == "error" && is_refusal(&result))
+                    || is_blocked(tool),
                 process: group(&result),
                 ..ToolResult::default()
             }));
         }
         entries
     }
+}
+
+/// The shell tool looks at a command first, and calls it a success that it did not run it.
+fn is_blocked(tool: &Value) -> bool {
+    let display = text(tool, "resultDisplay").unwrap_or_default();
+    let output = &tool["result"][0]["functionResponse"]["response"]["output"];
+    let output = output.as_str().unwrap_or_default();
+    display.starts_with("Blocked: ") && output.starts_with("Command injection detected")
 }
 
 fn is_refusal(result: &str) -> bool {
@@ -159,6 +169,18 @@ mod tests {
         let told = told(&AGENT, &[&whole]);
         assert_eq!(told.calls, ["s2 run_shell_command__1 run_shell_command `make build` []"]);
         assert_eq!(told.refused, ["run_shell_command__1"]);
+    }
+
+    #[test]
+    fn knows_a_command_that_the_tool_did_not_run() {
+        let output = "Command injection detected: command substitution syntax found.";
+        let blocked = CALL
+            .replace("\"output\":\"built\"", &format!("\"output\":\"{output}\""))
+            .replace("\"status\":\"success\"", "\"status\":\"success\",\"resultDisplay\":\"Blocked: command substitution detected in shell command.\"");
+        assert_eq!(told(&AGENT, &[HEADER, &blocked]).refused, ["run_shell_command__1"]);
+        // A command that only prints as much did run.
+        let printed = CALL.replace("built", output);
+        assert_eq!(told(&AGENT, &[HEADER, &printed]).refused, [] as [&str; 0]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) const AGENT: Agent = Agent {
         tools: &[],
         is_own: |_| false,
         relays: &["/**/node_modules/openclaw/dist/**"],
-        is_tried: false,
+        is_tried: true,
     }),
 };
 

@@ -76,6 +76,22 @@ fn users() -> Vec<User> {
     users
 }
 
+/// Entries that differ by their agent alone, each once with all its agents.
+fn grouped<'i, T>(
+    entries: &'i [T],
+    agent: fn(&T) -> &String,
+    is_same: fn(&T, &T) -> bool,
+) -> Vec<(&'i T, Vec<&'i str>)> {
+    let mut groups: Vec<(&T, Vec<&str>)> = Vec::new();
+    for entry in entries {
+        match groups.iter_mut().find(|(known, _)| is_same(known, entry)) {
+            Some((_, agents)) => agents.push(agent(entry)),
+            None => groups.push((entry, vec![agent(entry)])),
+        }
+    }
+    groups
+}
+
 fn table(inventory: &Inventory) -> String {
     use std::fmt::Write as _;
     let mut text = String::new();
@@ -98,33 +114,38 @@ fn table(inventory: &Inventory) -> String {
     if inventory.told.is_empty() {
         let _ = writeln!(text, "  nothing: each has its own defaults");
     }
-    for told in &inventory.told {
+    for (told, agents) in grouped(
+        &inventory.told,
+        |told| &told.said.agent,
+        |a, b| {
+            (&a.user, &a.said.file, &a.said.items, &a.said.problem)
+                == (&b.user, &b.said.file, &b.said.items, &b.said.problem)
+        },
+    ) {
         let report = PermissionReport {
             level: told.said.level,
             file: told.said.file.clone(),
             settings: told.said.items.clone(),
-            problem: None,
+            problem: told.said.problem.clone(),
         };
-        let who = told.user.as_deref().unwrap_or("everybody");
-        let _ = writeln!(text, "  {:<12} {:<10} {}", told.said.agent, safe(who), safe(&report.in_words()));
-        if let Some(problem) = &told.said.problem {
-            for line in problem.lines() {
-                let _ = writeln!(text, "      {}", safe(line));
-            }
+        let _ = writeln!(text, "  {}", safe(&report.in_words()));
+        for line in told.said.problem.iter().flat_map(|problem| problem.lines().skip(1)) {
+            let _ = writeln!(text, "    {}", safe(line));
         }
+        let who = told.user.as_ref().map_or_else(String::new, |user| format!(" of {}", safe(user)));
+        let _ = writeln!(text, "      for {}{who}", agents.join(", "));
     }
     if !inventory.servers.is_empty() {
         let _ = writeln!(text, "tool servers");
     }
-    for server in &inventory.servers {
-        let place = format!("{}:{}", safe(&server.file), server.line);
-        let _ = writeln!(
-            text,
-            "  {:<15} {}  ({}, {place})",
-            safe(&server.name),
-            safe(&server.start),
-            server.agent
-        );
+    let servers = grouped(
+        &inventory.servers,
+        |server| &server.agent,
+        |a, b| (&a.name, &a.start, &a.file, a.line) == (&b.name, &b.start, &b.file, b.line),
+    );
+    for (server, agents) in &servers {
+        let _ = writeln!(text, "  {:<15} {}", safe(&server.name), safe(&server.start));
+        let _ = writeln!(text, "      {}:{}, for {}", safe(&server.file), server.line, agents.join(", "));
     }
     if !inventory.issues.is_empty() {
         let _ = writeln!(text, "to set right");
@@ -147,7 +168,7 @@ fn table(inventory: &Inventory) -> String {
         text,
         "{}, {}, {} to set right; {managed}",
         counted(inventory.programs.len(), "agent"),
-        counted(inventory.servers.len(), "tool server"),
+        counted(servers.len(), "tool server"),
         counted(inventory.issues.len(), "thing"),
     );
     text

@@ -208,7 +208,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::intent::ToolCall;
+    use crate::intent::{AgentSession, ToolCall};
 
     #[test]
     fn what_a_hook_tells_without_an_id_is_a_call_only_if_the_record_has_none() {
@@ -230,6 +230,36 @@ mod tests {
         work.adopt_hooked();
         let ids: Vec<&str> = work.calls.iter().map(|known| known.call.call.as_str()).collect();
         assert_eq!(ids, ["c1", "hook 2", "hook 3"]);
+    }
+
+    #[test]
+    fn calls_and_sessions_that_are_parts_of_each_other_end() {
+        let call = |id: &str, within: &str| ToolCall {
+            agent: "codex".into(),
+            session: "s".into(),
+            call: id.into(),
+            within: Some(within.into()),
+            commands: vec!["ls".into()],
+            ..ToolCall::default()
+        };
+        let session = |id: &str, parent: &str| AgentSession {
+            agent: "codex".into(),
+            session: id.into(),
+            parent: Some(parent.into()),
+            ..AgentSession::default()
+        };
+        let mut work = Work::default();
+        for (sequence, (id, within)) in (0..).zip([("a", "b"), ("b", "a"), ("c", "c")]) {
+            work.called(sequence, &call(id, within));
+        }
+        for (id, parent) in [("s", "t"), ("t", "s")] {
+            work.session(&session(id, parent));
+        }
+        work.adopt_hooked();
+        let joined = work.join();
+        assert!(joined.is_empty() && work.whole(0) == 1 && work.whole(2) == 2);
+        let report = crate::trace::report("make\n", "", "");
+        assert!(work.digest(&joined, &HashMap::new(), &report.job).len() <= 2);
     }
 
     #[test]
