@@ -1,13 +1,13 @@
 # `make` lists what there is to do.
 .DEFAULT_GOAL := help
-.PHONY: help setup clients build demo demo-agent bench test test-all trials first-run corpus atomics lint
+.PHONY: help setup clients build reproducible demo demo-agent bench test test-all trials first-run corpus atomics lint
 
 CARGO := .config/cargo.sh
 # Passed to the demo, as in `make demo ARGS="--manager pip --seed 7"`.
 ARGS ?=
 
 help: ## List these
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Install what is missing, from the distribution's packages
 	@.config/setup.sh
@@ -20,6 +20,9 @@ clients: ## Install what tests drive (act, gitlab-ci-local, zizmor, coding agent
 
 build: setup ## Build the release binary, target/release/edamame-guard
 	@$(CARGO) build --release --locked --bin edamame-guard
+
+reproducible: setup ## Build the release binary of HEAD twice, in two folders, and compare the files
+	@.config/reproducible.sh
 
 demo: setup ## See a poisoned package caught and an honest one pass (asks for root)
 	@$(CARGO) build --release --locked --bin edamame-guard --example demo

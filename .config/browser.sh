@@ -25,6 +25,8 @@ fi
 for name in chromium chromium-browser google-chrome; do
     command -v "$name" >/dev/null && exit
 done
-[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null || skip "there is no Chromium, and no right to install one"
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    skip "there is no Chromium, and no right to install one"
+fi
 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium >"$folder/apt.log" 2>&1 ||
     skip "Chromium can't be installed (see $folder/apt.log)"

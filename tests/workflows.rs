@@ -33,6 +33,17 @@ fn actionlint_finds_nothing() {
 }
 
 #[test]
+fn shellcheck_finds_nothing() {
+    let scripts = std::fs::read_dir(root().join(".config")).expect("a folder");
+    let scripts = scripts.map(|script| script.expect("an entry").path().to_string_lossy().into_owned());
+    let mut words: Vec<String> = scripts.filter(|path| path.ends_with(".sh")).collect();
+    assert!(words.len() >= 6, "{words:?}");
+    words.push("--severity=info".to_owned());
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    finds_nothing("shellcheck_finds_nothing", "shellcheck", &words);
+}
+
+#[test]
 fn zizmor_finds_nothing() {
     finds_nothing("zizmor_finds_nothing", "zizmor", &["--offline", "-q", ".github", "action.yml"]);
 }
