@@ -516,6 +516,45 @@ fn a_recorder_that_a_step_kills_is_never_green() {
 }
 
 #[test]
+fn a_recorder_that_a_step_finishes_is_never_green() {
+    alone("a_recorder_that_a_step_finishes_is_never_green", |clients| {
+        let finish = format!("- run: {GUARD} finish\n- run: cat ~/.aws/credentials > /dev/null");
+        let ended = Workflow::new(clients, "fail-on: none", &finish).ends();
+        assert!(!ended.is_green, "{}", ended.log);
+        let annotations = ended.annotations().join("\n");
+        assert!(annotations.contains("was not watching to the end"), "{}", ended.log);
+        assert_eq!(ended.output("watching"), Some("false"), "{}", ended.log);
+        assert_eq!(ended.output("verdict"), Some("blind"), "{}", ended.log);
+    });
+}
+
+#[test]
+fn artifacts_of_the_job_are_subjects_of_the_statement() {
+    alone("artifacts_of_the_job_are_subjects_of_the_statement", |clients| {
+        let with = "artifact: |\n  dist/app.tgz\n  dist/never made";
+        let workflow = Workflow::new(clients, with, "- run: mkdir dist && printf made > dist/app.tgz");
+        let ended = workflow.ends();
+        assert!(ended.is_green, "{}", ended.log);
+        let statement = fs::read(workflow.path("report/statement.json")).expect("a statement");
+        let statement: Value = serde_json::from_slice(&statement).expect("JSON");
+        let subjects = statement["subject"].as_array().expect("subjects");
+        let of = |name: &str| {
+            let found =
+                subjects.iter().find(|subject| subject["name"].as_str().is_some_and(|it| it.ends_with(name)));
+            found.and_then(|subject| subject["digest"]["sha256"].as_str())
+        };
+        // SHA-256 of `made`.
+        assert_eq!(
+            of("dist/app.tgz"),
+            Some("ea0890697a77af0a2e054cccec587c8a42feb5cf38e778c6c6e2a96bfb945c0b"),
+            "{statement:#}"
+        );
+        assert_eq!(of("never made"), None);
+        assert!(ended.log.contains("never made` is not in the statement"), "{}", ended.log);
+    });
+}
+
+#[test]
 fn a_recorder_that_a_step_stops_for_a_while_is_never_green() {
     alone("a_recorder_that_a_step_stops_for_a_while_is_never_green", |clients| {
         let stop = "- run: |\n    for session in /run/edamame-guard/s-*; do\n      pid=\"$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/' $session/session.json)\"\n      kill -STOP \"$pid\"\n      sleep 17\n      kill -CONT \"$pid\"\n    done";

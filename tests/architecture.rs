@@ -311,7 +311,9 @@ fn unsafe_code_stays_in_the_sensors() {
     let mut wrong = Vec::new();
     for source in sources().iter().filter(|source| !matches!(source.module.as_str(), "sensors" | "enforce")) {
         for (number, line) in &source.lines {
-            if line
+            // A word of a text, such as an option of somebody else's, is none of ours.
+            let code: String = line.split('"').step_by(2).collect::<Vec<_>>().join(" ");
+            if code
                 .split(|character: char| !(character.is_alphanumeric() || character == '_'))
                 .any(|word| word == "unsafe")
             {

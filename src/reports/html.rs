@@ -376,7 +376,11 @@ impl<'a> SessionView<'a> {
                 findings: found(&call.call),
                 search: searchable(&format!("{} {text} {}", call.tool, call.call)),
                 // The day stands at the page's end.
-                time: call.time.rfc3339().split_once('T').map_or_else(String::new, |(_, time)| time.to_owned()),
+                time: call
+                    .time
+                    .rfc3339()
+                    .split_once('T')
+                    .map_or_else(String::new, |(_, time)| time.to_owned()),
                 tool: text::short(&call.tool, 60),
                 text,
                 state: call.state.as_str(),

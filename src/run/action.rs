@@ -14,7 +14,7 @@ use crate::cli::{Action, ModeArgument, SensorArgument, Stage, UnsupportedArgumen
 use crate::detections;
 use crate::engine::{End, Engine, Input, Settings, Start};
 use crate::event::{Fact, ProcessKey, Reach, Sight};
-use crate::finding::{FailOn, Finding, Report, Severity};
+use crate::finding::{CoverageState, FailOn, Finding, Report, Severity};
 use crate::github;
 use crate::policy::{Mode, Policy};
 use crate::reports::{Directory, Format, terminal};
@@ -299,11 +299,7 @@ impl Here {
         };
         let session = Session::find(Some(&id))?;
         if let Some(finished) = session.finished() {
-            run::print(&format!(
-                "session {id} is finished; its reports are in {}\n",
-                finished.report_dir.display()
-            ));
-            return Ok(finished.status);
+            return Self::ended_early(&finished.report_dir);
         }
         let refused = if variable("STATE_policy").as_deref() == Some("open") {
             self.decide(inputs, &session, Moment::Late).err()
@@ -311,10 +307,27 @@ impl Here {
             None
         };
         self.hand_reviewed(inputs, &session);
-        let (report, directory) = sidecar::close(&session, Some(&inputs.report_dir), &[])?;
+        let (report, directory) = sidecar::close(&session, Some(&inputs.report_dir), &inputs.artifacts)?;
         let status = Self::tell(&report, &directory, inputs, true)?;
         // What was recorded is told all the same.
         refused.map_or(Ok(status), Err)
+    }
+
+    /// Says that the recorder was finished before `post`, which is this action's to do: what came after nobody saw.
+    fn ended_early(report_dir: &Path) -> Result<u8, Error> {
+        error(
+            "edamame-guard was not watching to the end",
+            &format!(
+                "A step of this job ended the recording by `edamame-guard finish`; what came after it was not seen. The report up to there is in {}.",
+                report_dir.display()
+            ),
+        );
+        let blind = CoverageState::Blind.as_str();
+        for (name, value) in [("verdict", blind), ("coverage", blind), ("watching", "false")] {
+            set("GITHUB_OUTPUT", name, value)?;
+        }
+        set("GITHUB_OUTPUT", "report-dir", &report_dir.to_string_lossy())?;
+        Ok(125)
     }
 
     /// Log, annotations, outputs and summary; gives the step's status.

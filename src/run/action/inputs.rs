@@ -25,6 +25,8 @@ pub(super) struct Inputs {
     pub junit_file: Option<PathBuf>,
     /// `None`: when the token may.
     pub upload_sarif: Option<bool>,
+    /// Files that the job makes, for the statement.
+    pub artifacts: Vec<PathBuf>,
     pub job_summary: bool,
     pub pr_comment: bool,
     pub token: Option<String>,
@@ -95,6 +97,13 @@ impl Inputs {
                 Some("false") => Some(false),
                 Some(other) => return Err(unknown("upload-sarif", other, "auto, true, false")),
             },
+            artifacts: text("artifact")
+                .as_deref()
+                .map(lines)
+                .unwrap_or_default()
+                .iter()
+                .map(|path| workspace.join(path))
+                .collect(),
             job_summary: flag("job-summary", true)?,
             pr_comment: flag("pr-comment", false)?,
             token: text("token"),
@@ -138,6 +147,11 @@ fn words(text: &str) -> Vec<String> {
         .map(|word| word.trim_matches(',').to_owned())
         .filter(|word| !word.is_empty())
         .collect()
+}
+
+/// One path a line, blanks within it included.
+fn lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -200,6 +214,9 @@ mod tests {
         let inputs = read(&[("report-dir", "out"), ("sarif-file", "/abs/x.sarif")]).unwrap();
         assert_eq!(inputs.report_dir, Path::new("/w/out"));
         assert_eq!(inputs.sarif_file.as_deref(), Some(Path::new("/abs/x.sarif")));
+        let inputs = read(&[("artifact", "dist/a b.tgz\n\n  /abs/c\n")]).unwrap();
+        assert_eq!(inputs.artifacts, [Path::new("/w/dist/a b.tgz"), Path::new("/abs/c")]);
+        assert!(read(&[]).unwrap().artifacts.is_empty());
     }
 
     #[test]
