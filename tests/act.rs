@@ -529,6 +529,39 @@ fn a_recorder_that_a_step_finishes_is_never_green() {
 }
 
 #[test]
+fn every_other_input_has_its_effect() {
+    alone("every_other_input_has_its_effect", |clients| {
+        let with = "allowed-endpoints: api.example:443\njunit-file: out/j.xml\nlog-level: debug\njob-summary: \"false\"\nfail-on: low\nmode: audit\ndisable-sudo: \"false\"";
+        let workflow = Workflow::new(clients, with, "- run: echo done");
+        let ended = workflow.ends();
+        assert!(ended.is_green, "{}", ended.log);
+        assert_eq!(
+            ended.output("junit-file").map(|path| path.ends_with("/out/j.xml")),
+            Some(true),
+            "{}",
+            ended.log
+        );
+        assert!(ended.log.contains("  proved    ") && ended.log.contains("  can't see "), "{}", ended.log);
+        let lock = fs::read_to_string(workflow.path("report/policy.lock.yml")).expect("a lock");
+        assert!(lock.contains("allowed-endpoints") && lock.contains("api.example:443"), "{lock}");
+        assert_eq!(ended.report.as_ref().map(|report| &report["fail_on"]), Some(&Value::from("low")));
+        for name in ["disable-sudo", "disable-sudo-and-containers"] {
+            let ended = Workflow::new(clients, &format!("{name}: true"), "- run: echo later").ends();
+            assert!(!ended.is_green && ended.log.contains("is not available yet"), "{name}: {}", ended.log);
+            assert!(!ended.log.contains("| later"), "{name}: {}", ended.log);
+        }
+        let ended =
+            Workflow::new(clients, "organisation-policy: acme/policies/guard.yml@v1", "- run: echo later")
+                .ends();
+        assert!(
+            !ended.is_green && ended.log.contains("acme/policies"),
+            "unreadable is no policy: {}",
+            ended.log
+        );
+    });
+}
+
+#[test]
 fn artifacts_of_the_job_are_subjects_of_the_statement() {
     alone("artifacts_of_the_job_are_subjects_of_the_statement", |clients| {
         let with = "artifact: |\n  dist/app.tgz\n  dist/never made";
