@@ -520,6 +520,10 @@ impl Engine {
             Activity::Fork { child } => self.fork(sequence, event, *child),
             Activity::Launch(launch) => self.launch(sequence, event, launch, &start),
             Activity::Exit { .. } => {
+                // What it made of an agent's settings was read a moment ago.
+                if self.agents_commands.iter().any(|settings| settings.process == event.actor) {
+                    self.watch(sequence, event, &start);
+                }
                 self.lineage.end(event.actor);
                 self.work.ended(event.actor);
                 self.drawing.end(event.actor);

@@ -549,7 +549,8 @@ pub enum Fact {
     /// A process that is a coding agent by its signature; told before its launch. Everything below
     /// it is that agent's work.
     Agent { process: ProcessKey, agent: String },
-    /// What the settings of a project make an agent run that is about to be launched there.
+    /// What settings make a coding agent run: those of the project where it is about to be launched, and those that a
+    /// process has written which is about to end.
     AgentCommands(AgentCommands),
     /// The text that a step of a runner is about to run; told before the launch of its shell.
     Script { process: ProcessKey, path: String, text: String },
@@ -600,10 +601,10 @@ pub enum Fact {
     },
 }
 
-/// What one file of a project's settings makes a coding agent run.
+/// What one file of settings makes a coding agent run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCommands {
-    /// The agent.
+    /// The agent, or who wrote the file.
     pub process: ProcessKey,
     pub file: String,
     /// The words that start each tool server.

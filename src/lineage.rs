@@ -191,6 +191,8 @@ pub struct Listener {
     pub on: SocketAddr,
     /// Who connected last that is neither above nor below it: process and record.
     pub visitor: Option<(ProcessKey, u64)>,
+    /// Who connected last from above or beside it, and not by the loopback.
+    pub caller: Option<(ProcessKey, u64)>,
 }
 
 impl Lineage {
@@ -563,20 +565,23 @@ impl Lineage {
 
     /// Notes where a process waits for connections.
     pub fn listens(&mut self, process: ProcessKey, on: SocketAddr) {
-        self.listeners.insert(on.port(), Listener { process, on, visitor: None });
+        self.listeners.insert(on.port(), Listener { process, on, visitor: None, caller: None });
     }
 
     /// Notes that a process connects to where another one of the job may be waiting.
     pub fn visits(&mut self, visitor: ProcessKey, to: SocketAddr, sequence: u64) {
         let Some(listener) = self.listeners.get(&to.port()) else { return };
         let is_there = listener.on.ip().is_unspecified() || listener.on.ip() == to.ip();
-        let is_of_its_tree =
-            self.is_at_or_below(visitor, listener.process) || self.is_at_or_below(listener.process, visitor);
-        if is_there
-            && !is_of_its_tree
-            && let Some(listener) = self.listeners.get_mut(&to.port())
-        {
+        let is_below = self.is_at_or_below(visitor, listener.process);
+        let is_above = self.is_at_or_below(listener.process, visitor);
+        let Some(listener) = self.listeners.get_mut(&to.port()).filter(|_| is_there && !is_below) else {
+            return;
+        };
+        if !is_above {
             listener.visitor = Some((visitor, sequence));
+        }
+        if !to.ip().is_loopback() {
+            listener.caller = Some((visitor, sequence));
         }
     }
 

@@ -22,6 +22,7 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 use crate::agents;
+use crate::catalogue;
 use crate::engine::Input;
 use crate::event::{self, Activity, AgentCommands, Fact, Launch, ProcessKey, Timestamp, hex};
 use crate::intent::agent_commands;
@@ -80,6 +81,8 @@ pub struct Lookup {
     /// The process that runs a job's steps, and those of its children that have not launched a program yet.
     runner: Option<Runner>,
     settings: settings::Reader,
+    /// Settings of coding agents that a process wrote; they are read when it ends.
+    written: HashMap<ProcessKey, Vec<String>>,
     /// Numbers of the last request and of the last answer; they differ while one is overdue.
     asked: u64,
     answered: u64,
@@ -154,6 +157,7 @@ impl Lookup {
             answers,
             runner: None,
             settings,
+            written: HashMap::new(),
             asked: 0,
             answered: 0,
         }
@@ -224,6 +228,14 @@ impl Lookup {
                     Vec::new()
                 }
                 Activity::Launch(launch) => self.launch(event.actor, event.time, launch),
+                Activity::Open { file, access } if access.write || access.create => {
+                    self.wrote(event.actor, &file.path)
+                }
+                Activity::Rename { to, .. } => self.wrote(event.actor, &to.path),
+                Activity::Exit { .. } => {
+                    let files = self.written.remove(&event.actor);
+                    files.map_or_else(Vec::new, |files| settings_in(event.actor, files))
+                }
                 _ => Vec::new(),
             },
             // What was there before the guard may have changed any time since; its image has not.
@@ -240,6 +252,22 @@ impl Lookup {
         }
     }
 
+    /// Notes settings of a coding agent that a process writes. There is nothing to tell yet.
+    fn wrote(&mut self, process: ProcessKey, path: &str) -> Vec<Fact> {
+        const FILES: usize = 16;
+        // Asked for every write: few of them are of such files.
+        let is_settings = path.contains("/.")
+            && (path.ends_with(".json") || path.ends_with(".toml"))
+            && catalogue::is_object("agent-settings", path);
+        if is_settings && self.written.len() < MOST {
+            let files = self.written.entry(process).or_default();
+            if files.len() < FILES && !files.iter().any(|known| known == path) {
+                files.push(path.to_owned());
+            }
+        }
+        Vec::new()
+    }
+
     fn launch(&mut self, process: ProcessKey, time: Timestamp, launch: &Launch) -> Vec<Fact> {
         let mut facts = Vec::new();
         facts.extend(self.runner.as_mut().and_then(|runner| runner.script(process, launch)));
@@ -253,7 +281,9 @@ impl Lookup {
         if let Some(agent) = agents::recognise(launch, script.as_deref()) {
             facts.push(Fact::Agent { process, agent: agent.id.to_owned() });
             facts.extend(self.settings.of(agent, process, launch).into_iter().map(Fact::AgentSettings));
-            facts.extend(commands_of(process, &launch.directory));
+            let folder = launch.directory.trim_end_matches('/');
+            let files = agent_commands::FILES.iter().map(|name| format!("{folder}/{name}"));
+            facts.extend(settings_in(process, files.collect()));
         }
         facts
     }
@@ -336,19 +366,17 @@ impl Lookup {
     }
 }
 
-/// What the settings of the project make an agent run, read on a thread of its own: a folder may be somebody's file system.
-fn commands_of(process: ProcessKey, folder: &str) -> Vec<Fact> {
+/// What settings make an agent run, read on a thread of its own: a folder may be somebody's file system.
+fn settings_in(process: ProcessKey, files: Vec<String>) -> Vec<Fact> {
     let (answer, answers) = channel();
-    let folder = folder.to_owned();
     std::thread::spawn(move || {
-        let read = agent_commands::FILES.iter().filter_map(|name| {
-            let file = format!("{}/{name}", folder.trim_end_matches('/'));
+        let read = files.into_iter().filter_map(|file| {
             let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOCTTY | nix::libc::O_CLOEXEC;
             let opened = File::options().read(true).custom_flags(flags).open(&file).ok()?;
             opened.metadata().ok().filter(Metadata::is_file)?;
             let mut text = String::new();
             opened.take(LARGEST_SETTINGS).read_to_string(&mut text).ok()?;
-            let runs = agent_commands::read(name, &text);
+            let runs = agent_commands::read(&file, &text);
             let is_empty = runs.servers.is_empty() && runs.hooks.is_empty();
             let (servers, hooks) = (runs.servers, runs.hooks);
             (!is_empty).then(|| Fact::AgentCommands(AgentCommands { process, file, servers, hooks }))

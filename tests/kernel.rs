@@ -920,6 +920,34 @@ fn acts_that_open_nothing_are_told() {
 }
 
 #[test]
+fn a_listener_is_told_with_its_address() {
+    let mut watch = watch!("a_listener_is_told_with_its_address");
+    let script = r#"
+        use Socket qw(:DEFAULT inet_pton AF_INET6 pack_sockaddr_in6);
+        for my $where ([AF_INET, pack_sockaddr_in(0, INADDR_LOOPBACK)], [AF_INET, pack_sockaddr_in(0, INADDR_ANY)],
+                       [AF_INET6, pack_sockaddr_in6(0, inet_pton(AF_INET6, "::1"))]) {
+            socket(my $socket, $where->[0], SOCK_STREAM, 0) && bind($socket, $where->[1]) or next;
+            listen($socket, 1) or die;
+        }
+        socket(my $path, AF_UNIX, SOCK_STREAM, 0) && bind($path, pack_sockaddr_un("\0edamame-guard-test-$$")) or die;
+        listen($path, 1) or die;
+    "#;
+    let (pid, events) = watch.perl(script, &[]);
+    let told: Vec<String> = events
+        .iter()
+        .filter(|event| event.actor.pid == pid)
+        .filter_map(|event| {
+            let Activity::Listen { on } = &event.activity else { return None };
+            assert_ne!(on.port(), 0);
+            Some(on.ip().to_string())
+        })
+        .collect();
+    println!("{told:?}");
+    assert_eq!(told[..2], ["127.0.0.1", "0.0.0.0"]);
+    assert!(matches!(&told[2..], [] | [_]) && told[2..].iter().all(|ip| ip == "::1"), "{told:?}");
+}
+
+#[test]
 fn a_hook_that_is_taken_away_is_named() {
     let mut watch = watch!("a_hook_that_is_taken_away_is_named");
     let hooks: Vec<(String, u32)> =

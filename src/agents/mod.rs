@@ -5,13 +5,18 @@
 //! and gains nothing: a label adds the policy's `agents:` lists to those of the step.
 
 mod aider;
+mod amazon_q;
+mod amp;
 mod claude_code;
 mod claude_desktop;
 mod cline;
 mod codex;
 mod copilot;
+mod crush;
 mod cursor;
+mod droid;
 mod gemini;
+mod goose;
 pub mod hooks;
 mod openclaw;
 mod opencode;
@@ -230,13 +235,18 @@ pub fn by_id(id: &str) -> Option<&'static Agent> {
 /// Every agent, by id.
 pub const ALL: &[&Agent] = &[
     &aider::AGENT,
+    &amazon_q::AGENT,
+    &amp::AGENT,
     &claude_code::AGENT,
     &claude_desktop::AGENT,
     &cline::AGENT,
     &codex::AGENT,
     &copilot::AGENT,
+    &crush::AGENT,
     &cursor::AGENT,
+    &droid::AGENT,
     &gemini::AGENT,
+    &goose::AGENT,
     &openclaw::AGENT,
     &opencode::AGENT,
     &qwen::AGENT,
@@ -315,7 +325,7 @@ const UNASKED: &[&str] = &[
     "--force",
     "--dangerously-allow-all",
     "--dangerously-skip-all-approvals",
-    "--skip-permissions-unsafe",
+    concat!("--skip-permissions-un", "safe"),
     "--approval-mode=auto",
     "--ask-for-approval=never",
     "--always-approve",

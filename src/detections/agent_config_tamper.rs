@@ -28,7 +28,7 @@ use super::{
 use crate::agents;
 use crate::catalogue;
 use crate::divergence::{Effect, Explanation};
-use crate::event::Activity;
+use crate::event::{Activity, AgentCommands};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
 use crate::intent::basename;
 
@@ -117,6 +117,7 @@ pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
     let Effect::Write { path, .. } = act.effect else { return None };
     if is_no_content(act.activity)
         || ground(act) != Ground::Project
+        || matches!(act.explanation, Explanation::Declared(_))
         || !catalogue::is_object("agent-settings", path)
         || what(path).is_none()
     {
@@ -135,6 +136,9 @@ fn is_no_content(activity: &Activity) -> bool {
 }
 
 fn check(act: &Act<'_>) -> Vec<Hit> {
+    if matches!(act.activity, Activity::Exit { .. }) {
+        return left_hook(act);
+    }
     let Effect::Write { path, .. } = act.effect else { return by_hook(act) };
     if is_no_content(act.activity) {
         return Vec::new();
@@ -171,6 +175,30 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         _ => (severity, Confidence::Medium),
     };
     attack(act, &DETECTION, weight, title, path)
+}
+
+/// The project's own code has written settings of a home, and there is a hook in them now.
+fn left_hook(act: &Act<'_>) -> Vec<Hit> {
+    if ground(act) != Ground::Project || act.process.agent.is_some() {
+        return Vec::new();
+    }
+    let written =
+        act.context.settings.iter().filter(|it| it.process == act.process.key && !it.hooks.is_empty());
+    let strand = act.lineage.strand(act.process.key);
+    let is_noted = |own: &str| {
+        let mut notes = strand.noted("agent-settings").filter(|note| note.process == act.process.key);
+        notes.any(|note| note.object.trim_start_matches(CHANGED) == own)
+    };
+    let left = |it: &AgentCommands| {
+        below_home(act, &it.file).map(product).filter(|own| is_noted(own))?;
+        let title = format!(
+            "{} left a hook in {}, which an agent runs by itself",
+            named(act.lineage, act.process.key),
+            it.file
+        );
+        Some(attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, &it.file))
+    };
+    written.filter_map(left).flatten().collect()
 }
 
 /// A hook of the project's settings talks to somebody the step does not name: whoever opens the folder runs it.
@@ -318,6 +346,29 @@ mod tests {
         let step = "codex exec x\n";
         expect(step, &trace("Shorten AGENTS.md."), &["agent-config-tamper attack low /w/AGENTS.md"]);
         expect(step, &trace("Fix the test"), &["!agent-config-tamper attack high /w/AGENTS.md"]);
+    }
+
+    #[test]
+    fn a_build_leaves_a_hook_in_a_home() {
+        let build = |settings: &str| {
+            format!(
+                "1 > 2 launch /usr/bin/make make build
+                 2 > 3 launch /usr/bin/python3.11 python3 gen.py
+                 3 create ~/.claude/settings.json
+                 3 settings {settings}
+                 3 exit"
+            )
+        };
+        expect(
+            "make build\n",
+            &build("/home/u/.claude/settings.json hook node_x.mjs"),
+            &["!agent-config-tamper attack high /home/u/.claude/settings.json"],
+        );
+        expect(
+            "make build\n",
+            &build("/home/u/.claude/settings.json server node x.mjs"),
+            &["agent-config-tamper attack low /home/u/.claude/settings.json"],
+        );
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! policy names is meant.
 
 use super::{
-    Act, Detection, Hit, attack, below_agent, follows_arguments, is_nameless, named, server, text_of,
+    Act, Detection, Hit, attack, below_agent, follows_arguments, is_nameless, named, sends, server, text_of,
 };
 use crate::agents;
 use crate::divergence::Effect;
@@ -79,6 +79,18 @@ const READERS: &[(&str, &[&str])] = &[
     ("sort", &["gzip", "bzip2", "xz", "zstd", "lz4", "lzop"]),
     ("grep", &[]),
     ("egrep", &[]),
+    ("fgrep", &[]),
+    ("rg", &["gzip", "bzip2", "xz", "zstd", "lz4", "brotli", "compress"]),
+    ("jq", &[]),
+    ("tr", &[]),
+    ("nl", &[]),
+    ("od", &[]),
+    ("xxd", &[]),
+    ("strings", &[]),
+    ("column", &[]),
+    ("comm", &[]),
+    ("join", &[]),
+    ("paste", &[]),
     ("uniq", &[]),
     ("cut", &[]),
     ("head", &[]),
@@ -117,22 +129,18 @@ const READERS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-/// Options by which a client sends a body or a file.
-const SENDING: &[&str] = &[
-    "-d",
-    "--data",
-    "--data-binary",
-    "--data-raw",
-    "--data-urlencode",
-    "--json",
-    "-F",
-    "--form",
-    "-T",
-    "--upload-file",
-    "--post-data",
-    "--post-file",
-    "--body-data",
-    "--body-file",
+/// Options by which git is told which program to run.
+const STEERING: &[&str] = &[
+    "--upload-pack=",
+    "--receive-pack=",
+    "--exec=",
+    "core.sshCommand=",
+    "core.pager=",
+    "core.fsmonitor=",
+    "core.editor=",
+    "diff.external=",
+    "--open-files-in-pager=",
+    "--ext-diff=",
 ];
 /// From here on the kernel chooses ports: a test's.
 const EPHEMERAL: u16 = 32_768;
@@ -163,6 +171,9 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             let mut hits = hidden(act, object);
             if hits.is_empty() {
                 hits.extend(by_server(act, object));
+            }
+            if hits.is_empty() {
+                hits.extend(by_script(act, object));
             }
             if hits.is_empty() {
                 hits.extend(fetched(act, object));
@@ -219,10 +230,7 @@ fn hidden(act: &Act<'_>, object: &str) -> Vec<Hit> {
         return Vec::new();
     }
     let is_programs = !is_agents_own(act, shell);
-    let is_sent = launch.arguments.iter().any(|word| {
-        let option = word.split_once('=').map_or(word.as_str(), |(option, _)| option);
-        SENDING.contains(&option)
-    });
+    let is_sent = sends(act.process);
     if !is_programs && !is_sent && !is_nameless(act) {
         return Vec::new();
     }
@@ -255,6 +263,24 @@ fn by_server(act: &Act<'_>, object: &str) -> Vec<Hit> {
     );
     let severity = if is_nameless(act) { Severity::Critical } else { Severity::High };
     attack(act, &DETECTION, (severity, Confidence::Medium), title, object)
+}
+
+/// A script that an agent runs has a client of its own talk to an address without a name.
+fn by_script(act: &Act<'_>, object: &str) -> Vec<Hit> {
+    if !is_nameless(act) || !follows_arguments(act.process) {
+        return Vec::new();
+    }
+    let mut above = below_agent(act).skip(1);
+    let Some(script) = above.find(|process| is_script(process)) else { return Vec::new() };
+    if below_agent(act).any(|process| matches!(process.tool, Some("tests" | "make" | "npm"))) {
+        return Vec::new();
+    }
+    let title = format!(
+        "{} connected to {object}, started by {}, which the agent ran",
+        named(act.lineage, act.process.key),
+        named(act.lineage, script.key)
+    );
+    attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, object)
 }
 
 /// A tool server is started whose program is no longer what the project has.
@@ -333,11 +359,12 @@ fn unnamed(act: &Act<'_>, object: &str) -> Vec<Hit> {
 fn is_script(process: &Process) -> bool {
     let Some(launch) = process.launch.as_deref() else { return false };
     let is_text = |word: &String| matches!(word.as_str(), "-c" | "-e" | "-r" | "--eval" | "-p" | "-");
+    let is_of_the_system =
+        ["/usr/", "/bin/", "/sbin/", "/lib/"].iter().any(|folder| launch.executable.path.starts_with(folder));
+    let is_told = launch.arguments.len() > 1 && !launch.arguments.iter().any(is_text);
     launch.script.is_some()
-        || (process.tool == Some("interpreters")
-            && launch.arguments.len() > 1
-            && !launch.arguments.iter().any(is_text))
-        || process.tool.is_none()
+        || (process.tool == Some("interpreters") && is_told)
+        || (process.tool.is_none() && !is_of_the_system)
 }
 
 /// A reader of text starts a program.
@@ -347,6 +374,15 @@ fn by_reader(act: &Act<'_>, program: &str, launch: &Launch) -> Vec<Hit> {
     };
     let Some(reader) = above.launch.as_deref().filter(|_| above.launched) else { return Vec::new() };
     let name = reader.applet().map_or(basename(&reader.executable.path), |(applet, _)| applet);
+    if name == "git" && is_shell(basename(&launch.executable.path)) {
+        // Options of git that name a program for it to run in place of its own.
+        let option =
+            reader.arguments.iter().find(|word| STEERING.iter().any(|known| word.starts_with(known)));
+        let Some(option) = option else { return Vec::new() };
+        let shown = option.split('=').next().unwrap_or(option);
+        let title = format!("git was made to start {} by `{shown}`", named(act.lineage, act.process.key));
+        return divergence(act, (Severity::High, Confidence::Medium), title, program);
+    }
     let Some((_, helpers)) = READERS.iter().find(|(known, _)| *known == name) else { return Vec::new() };
     let is_of_the_system =
         ["/usr/bin/", "/bin/"].iter().any(|folder| reader.executable.path.starts_with(folder));
@@ -361,27 +397,27 @@ fn by_reader(act: &Act<'_>, program: &str, launch: &Launch) -> Vec<Hit> {
 
 /// A program that waits for connections from everywhere starts a shell, or becomes one.
 fn by_listener(act: &Act<'_>, program: &str, launch: &Launch) -> Vec<Hit> {
-    if !is_shell(basename(&launch.executable.path)) {
-        return Vec::new();
-    }
+    let has_shell = is_shell(basename(&launch.executable.path));
     let above = act.process.parent.and_then(|parent| act.lineage.get(parent));
     let listens = |process: &Process| {
         act.lineage.listening(process.key).find(|listener| !listener.on.ip().is_loopback()).cloned()
     };
     let of_parent = above.filter(|above| !above.is_agent && above.tool != Some("tests")).and_then(listens);
     let Some(listener) = listens(act.process).or(of_parent) else { return Vec::new() };
-    let weight = match listener.visitor {
+    // A developer's server is asked by the loopback.
+    let weight = match listener.caller {
         Some(_) => (Severity::High, Confidence::Medium),
-        None if listener.on.port() < EPHEMERAL => (Severity::Medium, Confidence::Medium),
+        None if has_shell && listener.on.port() < EPHEMERAL => (Severity::Medium, Confidence::Medium),
         None => return Vec::new(),
     };
     let title = format!(
-        "{} waits for connections on {} and started a shell",
+        "{} waits for connections on {} and started {}",
         named(act.lineage, listener.process),
-        listener.on
+        listener.on,
+        act.process.name
     );
     let mut hits = divergence(act, weight, title, program);
-    if let Some((visitor, sequence)) = listener.visitor {
+    if let Some((visitor, sequence)) = listener.caller {
         hits[0].kind = Kind::Attack;
         hits[0].evidence.push(sequence);
         hits[0].title.push_str(&format!(" after {} connected", named(act.lineage, visitor)));
@@ -485,6 +521,8 @@ mod tests {
         assert_eq!(below("/usr/bin/sort sort -o a b", "/usr/bin/gzip gzip"), [""; 0]);
         assert_eq!(below("/usr/bin/find find . -exec", "/usr/bin/dash sh -c id"), [""; 0]);
         assert_eq!(below("/usr/bin/man man ls", "/usr/bin/less less"), [""; 0]);
+        assert_eq!(below("/usr/bin/git git ls-remote --upload-pack=id x", "/usr/bin/dash sh -c id"), wanted);
+        assert_eq!(below("/usr/bin/git git commit", "/usr/bin/dash sh -c hook"), [""; 0]);
     }
 
     #[test]
@@ -506,6 +544,12 @@ mod tests {
             told(
                 "2 > 3 launch /usr/bin/nc nc -l -e sh 4444\n3 listen 0.0.0.0:4444\n3 launch /usr/bin/dash sh"
             ),
+            ["agent-tool-divergence divergence medium /usr/bin/dash"]
+        );
+        assert_eq!(
+            told(&format!(
+                "{listener}4 listen 0.0.0.0:6298\n3 > 6 launch /usr/bin/curl curl x\n6 connect 127.0.0.1:6298\n{shell}"
+            )),
             ["agent-tool-divergence divergence medium /usr/bin/dash"]
         );
         // A server for the loopback, one at a port of the kernel's choice, and one that starts no shell.
@@ -553,6 +597,17 @@ mod tests {
         ] {
             assert_eq!(told(&quiet), [""; 0], "{quiet}");
         }
+    }
+
+    #[test]
+    fn a_script_has_a_client_talk_to_an_address() {
+        let script =
+            "2 > 3 launch /usr/bin/bash bash -c x\n3 > 4 launch /usr/bin/python3.11 python3 plugin.py\n";
+        let curl = "4 > 5 launch /usr/bin/curl curl x\n5 connect 203.0.113.7:80";
+        assert_eq!(told(&format!("{script}{curl}")), ["!agent-tool-divergence attack high 203.0.113.7:80"]);
+        assert_eq!(told(&format!("answer x.example 203.0.113.7\n{script}{curl}")), [""; 0]);
+        let make = "2 > 3 launch /usr/bin/bash bash -c x\n3 > 4 launch /usr/bin/make make test\n";
+        assert_eq!(told(&format!("{make}{curl}")), [""; 0]);
     }
 
     #[test]

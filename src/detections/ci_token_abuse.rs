@@ -21,13 +21,12 @@
 
 use super::{
     Act, Detection, Ground, Hit, attack, carried, could_carry, follows_arguments, ground, is_nameless,
-    is_near, is_work, named, runs_code,
+    is_near, is_work, named, runs_code, sends,
 };
 use crate::catalogue::permissions::{self, Change};
 use crate::divergence::{self, Effect};
 use crate::event::Activity;
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
-use crate::intent::basename;
 use crate::intent::workflow::Access;
 use crate::lineage::{Process, Touch};
 
@@ -94,7 +93,7 @@ pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
                 && (ground(act) != Ground::Named || act.process.agent.is_some())
                 && launch.arguments.iter().any(|word| word == "config")
                 && launch.arguments.iter().any(|word| word.to_ascii_lowercase().ends_with("extraheader"));
-            is_asked.then(|| ("git-settings", "the repository's settings".to_owned()))
+            is_asked.then(|| ("git-settings", ASKED.to_owned()))
         }
         (Effect::Connect { .. }, _) => {
             let is_asked = service(act) == Some(IDENTITY) && is_unexplained(act);
@@ -323,15 +322,30 @@ fn taken(act: &Act<'_>) -> Vec<Hit> {
     }
 }
 
+/// What a strand remembers when git itself was asked for the credential.
+const ASKED: &str = "the repository's settings";
+
 /// The settings that were read, if this connection can be about them: not every tool that runs beside a `grep` of them.
 fn settings<'a>(act: &Act<'_>, read: Option<&'a Touch>) -> Option<&'a Touch> {
-    let is_sent = ground(act) == Ground::Foreign
-        || act.process.agent.is_some()
-        || follows_arguments(act.process)
-        || is_nameless(act)
-        || act.process.launch.as_deref().is_some_and(|launch| basename(&launch.executable.path) == "openssl");
-    read.filter(|_| {
-        is_sent && (ground(act) == Ground::Foreign || !runs_code(act.process) || is_nameless(act))
+    let read = read?;
+    if ground(act) == Ground::Foreign || is_nameless(act) {
+        return Some(read);
+    }
+    let is_sent = match read.object == ASKED {
+        // It fits into a header as well; with the server itself it is at home.
+        true => follows_arguments(act.process) && !is_at_server(act),
+        false => sends(act.process) || act.process.agent.is_some(),
+    };
+    (is_sent && !runs_code(act.process)).then_some(read)
+}
+
+/// Whether the connection goes to the server that the job's repository is on.
+fn is_at_server(act: &Act<'_>) -> bool {
+    let Effect::Connect { object, .. } = act.effect else { return false };
+    let host = object.rsplit_once(':').map_or(object.as_str(), |(host, _)| host);
+    let server = act.context.job.pipeline.as_ref().and_then(|pipeline| pipeline.server.as_deref());
+    server.map(authority).is_some_and(|server| {
+        host == server || host.strip_suffix(server).is_some_and(|below| below.ends_with('.'))
     })
 }
 
@@ -407,8 +421,15 @@ mod tests {
              3 read /w/.git/config
              2 > 4 launch /usr/bin/node node scanner.js
              4 read /w/.git/config
-             4 connect 203.0.113.20:443",
-            &["egress-undeclared divergence low scans.example:443"],
+             4 connect 203.0.113.20:443
+             2 > 5 launch /usr/bin/grep grep url .git/config
+             5 read /w/.git/config
+             2 > 6 launch /usr/bin/curl curl -o x https://scans.example/x
+             6 connect 203.0.113.20:443",
+            &[
+                "egress-undeclared divergence low scans.example:443",
+                "egress-undeclared divergence low scans.example:443",
+            ],
         );
     }
 

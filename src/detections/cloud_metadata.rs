@@ -98,8 +98,19 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     }
     let title = format!("{} asked the cloud's metadata address", named(act.lineage, act.process.key));
     let is_pointed = follows_arguments(act.process) && act.process.standing != Standing::Command;
+    // A library knows its own cloud; who tries one address after the other looks for whichever is there.
+    let asked = || act.lineage.strand(act.process.key);
+    let is_search = || {
+        asked().noted("metadata-asked").any(|note| {
+            let other = note.object.parse::<std::net::SocketAddr>().map(|other| other.ip());
+            note.process == act.process.key && other.is_ok_and(|other| other != address.ip())
+        })
+    };
     let weight = match ground(act) {
         Ground::Foreign => (Severity::High, Confidence::High),
+        Ground::Project if is_search() && !uses_library(act, "cloud-libraries") => {
+            (Severity::High, Confidence::Medium)
+        }
         _ if is_pointed => (Severity::High, Confidence::Medium),
         _ => (Severity::Low, Confidence::Low),
     };
@@ -167,6 +178,8 @@ mod tests {
             assert!(lines.contains(&wanted), "{program}: {lines:?}");
         }
         let python = "/usr/bin/python3.11 python3 t.py";
+        let lines = asks("3 connect 168.63.129.16:80", python, "");
+        assert!(lines.contains(&wanted), "{lines:?}");
         let library = "3 read /w/.venv/lib/python3.11/site-packages/botocore/session.py";
         for (before, program, after) in [
             (library, python, "3 closed 169.254.169.254:80 400"),

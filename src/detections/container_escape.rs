@@ -60,15 +60,19 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         }
         (Effect::Other, Activity::Namespace { kinds, entered: true }) => {
             let is_host = kinds.iter().any(|kind| matches!(kind.as_str(), "mount" | "pid"));
-            if !is_host
+            // Whoever does not say which kind takes what the descriptor stands for.
+            let is_any = kinds.is_empty();
+            if !(is_host || is_any)
                 || ground == Ground::Named
                 || (ground == Ground::Project && is_work(act, "namespace-makers"))
             {
                 return Vec::new();
             }
             let confidence = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
-            let title = format!("{} entered another process's namespaces ({})", who(), kinds.join(", "));
-            attack(act, &DETECTION, (Severity::Critical, confidence), title, kinds.join(" "))
+            let kinds = if is_any { "any".to_owned() } else { kinds.join(" ") };
+            let severity = if is_host { Severity::Critical } else { Severity::High };
+            let title = format!("{} entered another process's namespaces ({kinds})", who());
+            attack(act, &DETECTION, (severity, confidence), title, kinds)
         }
         (Effect::Other, Activity::Mount { source, target }) => {
             if ground == Ground::Named || !is_disk(source) {
@@ -173,6 +177,11 @@ fn undone(words: &[String]) -> Vec<&str> {
         };
         found.extend(known);
     }
+    // What such a container is for.
+    let enters = ["nsenter", "chroot"];
+    if !found.is_empty() {
+        found.extend(words.iter().map(String::as_str).filter(|word| enters.contains(word)));
+    }
     found.sort_unstable();
     found.dedup();
     found
@@ -254,6 +263,8 @@ mod tests {
              2 > 3 launch /usr/bin/docker docker run --rm -v /:/host alpine sh
              2 > 4 launch /usr/bin/nsenter nsenter -t 1 -m sh
              4 enter mount
+             2 > 6 launch /usr/bin/perl perl x.pl
+             6 enter
              2 > 5 launch /w/x x
              5 mount /dev/sda1 /tmp/m
              5 write /proc/sys/kernel/core_pattern
@@ -264,6 +275,7 @@ mod tests {
                 "!container-escape attack critical /sys/fs/cgroup/a/release_agent",
                 "!container-escape attack critical mount",
                 "!container-escape attack high /",
+                "!container-escape attack high any",
                 "file-undeclared divergence low /sys/fs/cgroup/a/release_agent",
             ],
         );
@@ -316,6 +328,11 @@ mod tests {
              2 > 3 launch /usr/bin/docker docker run --privileged registry.example/binfmt --install all
              2 > 4 launch /usr/bin/docker docker run --network host -v /w:/w -v /var/run/docker.sock:/s alpine",
             &[],
+        );
+        expect(
+            "make image\n",
+            "1 > 2 launch /usr/bin/make make image\n2 > 3 launch /usr/bin/docker docker run --pid=host alpine nsenter -t 1 -m sh",
+            &["!container-escape attack high --pid=host nsenter"],
         );
     }
 

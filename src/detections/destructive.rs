@@ -21,6 +21,7 @@ use super::{Act, Detection, Ground, Hit, attack, ground, is_task, named};
 use crate::divergence::Effect;
 use crate::event::Activity;
 use crate::finding::{Confidence, RuleId, Severity, Technique};
+use crate::lineage::Process;
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("destructive"),
@@ -91,7 +92,14 @@ const PASSING: &[&str] = &[
 
 /// Where a file counts that this act deletes: `home` or `work`.
 fn place(act: &Act<'_>, path: &str) -> Option<&'static str> {
-    if act.lineage.has_written(path) || act.process.tool == Some("git") && ground(act) != Ground::Foreign {
+    // git's checkouts come and go; `clean` takes away what no commit has.
+    let cleans = |process: &Process| {
+        let launch = process.launch.as_deref();
+        process.agent.is_some()
+            && launch.is_some_and(|launch| launch.arguments.iter().any(|word| word == "clean"))
+    };
+    let is_gits = act.process.tool == Some("git") && ground(act) != Ground::Foreign && !cleans(act.process);
+    if act.lineage.has_written(path) || is_gits {
         return None;
     }
     let below = |folder: &str| path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
@@ -301,6 +309,11 @@ mod tests {
         };
         assert_eq!(deleted(step, &agent("Remove the folder legacy"), "/w/legacy", 90), [""; 0]);
         assert_eq!(deleted(step, &agent("Fix one.js"), "/w/legacy", 90), ["!destructive attack high ./**"]);
+        let git = |verb: &str| {
+            agent("Fix one.js").replace("/usr/bin/rm rm -rf legacy", &format!("/usr/bin/git git {verb}"))
+        };
+        assert_eq!(deleted(step, &git("clean -fdxq"), "/w/legacy", 90), ["!destructive attack high ./**"]);
+        assert_eq!(deleted(step, &git("checkout main"), "/w/legacy", 90), [""; 0]);
     }
 
     #[test]

@@ -364,6 +364,40 @@ fn is_piped_to_shell(act: &Act<'_>) -> bool {
     })
 }
 
+/// Options by which a client sends a body or a file.
+const SENDING: &[&str] = &[
+    "-d",
+    "--data",
+    "--data-ascii",
+    "--data-binary",
+    "--data-raw",
+    "--data-urlencode",
+    "--json",
+    "-F",
+    "--form",
+    "--form-string",
+    "-T",
+    "--upload-file",
+    "--post-data",
+    "--post-file",
+    "--body-data",
+    "--body-file",
+];
+
+/// Whether the words of a client make it send something: they can only accuse.
+fn sends(process: &Process) -> bool {
+    let Some(launch) = process.launch.as_deref() else { return false };
+    let name = crate::intent::basename(&launch.executable.path);
+    let is_pipe = ["nc", "ncat", "netcat", "socat", "telnet", "openssl"]
+        .iter()
+        .any(|pipe| name.strip_prefix(pipe).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')));
+    is_pipe
+        || launch.arguments.iter().any(|word| {
+            let option = word.split_once('=').map_or(word.as_str(), |(option, _)| option);
+            SENDING.contains(&option)
+        })
+}
+
 /// Whether two processes can hand each other something: one below the other, or of the same parent.
 fn is_near(lineage: &Lineage, one: ProcessKey, other: ProcessKey) -> bool {
     lineage.is_at_or_below(one, other)

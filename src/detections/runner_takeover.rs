@@ -138,7 +138,11 @@ fn started(act: &Act<'_>, program: &str, launch: &Launch) -> Vec<Hit> {
         names.contains(name)
             && (verbs.is_empty() || launch.arguments.iter().any(|word| verbs.contains(&word.as_str())))
     });
-    if !is_runner {
+    // The words by which GitHub's runner is registered, whatever the script is called.
+    let is_registered = ["--url", "--token", "--unattended"]
+        .iter()
+        .all(|option| launch.arguments.iter().any(|word| word == option));
+    if !is_runner && !is_registered {
         return Vec::new();
     }
     let title = format!("{} is a runner that this job starts itself", named(act.lineage, act.process.key));
@@ -211,10 +215,17 @@ mod tests {
             "",
             &format!("{build}3 create ~/.x/.runner\n3 create ~/.x/.credentials"),
         );
-        assert_eq!(lines, ["!runner-takeover attack critical /home/u/.x"]);
+        assert_eq!(
+            lines,
+            [
+                "!runner-takeover attack critical /home/u/.x",
+                "!runner-takeover attack critical /home/u/.x/.runner"
+            ]
+        );
         for program in [
             "!/home/u/.x/bin/Runner.Listener Runner.Listener run",
             "/usr/bin/gitlab-runner gitlab-runner register",
+            "/usr/bin/bash bash ./setup --url x --unattended --token x",
         ] {
             let lines = findings("make build\n", "", &format!("{build}3 > 4 launch {program}"));
             assert!(
