@@ -875,7 +875,8 @@ impl Engine {
     fn open(&mut self, sequence: u64, event: &Event, file: &File, access: Access, start: &Start) {
         if access.directory {
             // An agent, and what it starts, may look for where credentials are before it opens any.
-            if self.lineage.get(event.actor).is_some_and(|process| process.agent.is_some()) {
+            let is_agents = self.lineage.get(event.actor).is_some_and(|process| process.agent.is_some());
+            if is_agents || (file.asked.is_some() && detections::is_astray(None, file, "")) {
                 self.watch(sequence, event, start);
             }
             return;

@@ -192,6 +192,10 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         let activity = match *verb {
             "launch" => launch(rest),
             "read" => Activity::Open { file: file(), access: Access { read: true, ..Access::default() } },
+            "folder" => Activity::Open {
+                file: file(),
+                access: Access { read: true, directory: true, ..Access::default() },
+            },
             "write" => Activity::Open { file: file(), access: Access { write: true, ..Access::default() } },
             "create" => Activity::Open {
                 file: file(),

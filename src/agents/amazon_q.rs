@@ -1,6 +1,6 @@
 //! Amazon Q and Kiro at the command line: a binary of the vendor's installer or package. Its record is not read.
 
-use super::{Agent, Marks};
+use super::{Agent, Marks, settings};
 
 pub(super) const AGENT: Agent = Agent {
     id: "amazon-q",
@@ -13,6 +13,8 @@ pub(super) const AGENT: Agent = Agent {
     modules: &[],
     hosts: &["q.us-east-1.amazonaws.com", "*.kiro.dev"],
     keeps: &["~/.aws/amazonq/**", "~/.local/share/amazon-q/**"],
+    logins: &[],
     marks: Marks::NONE,
+    settings: &settings::NONE,
     record: None,
 };

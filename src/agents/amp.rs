@@ -1,6 +1,6 @@
 //! Amp: a script of its npm package, or a binary of its installer. Its record is kept by its service and not read.
 
-use super::{Agent, Marks};
+use super::{Agent, Marks, settings};
 
 pub(super) const AGENT: Agent = Agent {
     id: "amp",
@@ -9,6 +9,8 @@ pub(super) const AGENT: Agent = Agent {
     modules: &[],
     hosts: &["ampcode.com", "*.ampcode.com"],
     keeps: &["~/.config/amp/**"],
+    logins: &[],
     marks: Marks::NONE,
+    settings: &settings::NONE,
     record: None,
 };

@@ -1,6 +1,6 @@
 //! Crush: a binary of its npm package or of a distribution's. Its record is not read.
 
-use super::{Agent, Marks};
+use super::{Agent, Marks, settings};
 
 pub(super) const AGENT: Agent = Agent {
     id: "crush",
@@ -13,6 +13,8 @@ pub(super) const AGENT: Agent = Agent {
     modules: &[],
     hosts: &["catwalk.charm.sh", "data.charm.land"],
     keeps: &["~/.local/share/crush/**"],
+    logins: &[],
     marks: Marks::NONE,
+    settings: &settings::NONE,
     record: None,
 };

@@ -1,6 +1,6 @@
 //! Droid: a binary of the vendor's installer. Its record is not read.
 
-use super::{Agent, Marks};
+use super::{Agent, Marks, settings};
 
 pub(super) const AGENT: Agent = Agent {
     id: "droid",
@@ -9,6 +9,8 @@ pub(super) const AGENT: Agent = Agent {
     modules: &[],
     hosts: &["*.factory.ai"],
     keeps: &["~/.factory/**"],
+    logins: &[],
     marks: Marks::NONE,
+    settings: &settings::NONE,
     record: None,
 };

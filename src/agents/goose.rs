@@ -1,6 +1,6 @@
 //! goose: a binary of the vendor's installer. Its record is not read.
 
-use super::{Agent, Marks};
+use super::{Agent, Marks, settings};
 
 pub(super) const AGENT: Agent = Agent {
     id: "goose",
@@ -9,6 +9,8 @@ pub(super) const AGENT: Agent = Agent {
     modules: &[],
     hosts: &[],
     keeps: &["~/.config/goose/**", "~/.local/share/goose/**"],
+    logins: &[],
     marks: Marks::NONE,
+    settings: &settings::NONE,
     record: None,
 };

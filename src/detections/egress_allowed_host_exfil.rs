@@ -27,6 +27,7 @@ use crate::catalogue::uploads::{self, Upload};
 use crate::divergence::{self, Effect, Identity};
 use crate::event::{Activity, Launch, ProcessKey};
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
+use crate::intent::basename;
 use crate::lineage::{Process, Standing, Touch};
 
 pub const DETECTION: Detection = Detection {
@@ -68,7 +69,7 @@ pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
                     Some(("git-remote", key.split('.').nth(1)?.to_owned()))
                 }
                 [] if act.process.agent.is_some() && (is_called("env") || is_called("printenv")) => {
-                    Some(("own-environment", "its environment".to_owned()))
+                    Some(("printed-environment", "its environment".to_owned()))
                 }
                 _ => None,
             }
@@ -142,6 +143,12 @@ fn uploads(act: &Act<'_>, launch: &Launch) -> Vec<Hit> {
         } else {
             (Severity::High, Confidence::Medium)
         };
+        // Who looks at its variables seldom means to send them; a push carries what was committed.
+        let weight = match taken.store {
+            "printed-environment" if push.is_some() || upload.publishes => (Severity::Low, Confidence::Low),
+            "printed-environment" => (Severity::High, Confidence::Medium),
+            _ => weight,
+        };
         let reader = named(act.lineage, taken.process);
         let what = if taken.title.is_empty() { taken.object.as_str() } else { taken.title };
         let what = if what.starts_with("/proc/") { "other processes' environments" } else { what };
@@ -190,13 +197,14 @@ fn taken<'a>(act: &'a Act<'_>, identity: &Identity<'_>, is_foreign: bool) -> Opt
     (strand.reads.iter().find(|read| !read.by_owner && !is_its_own(read)))
         .or_else(|| strand.noted("environ").find(is_foreign_environment))
         .or_else(|| strand.noted("own-environment").next())
+        .or_else(|| strand.noted("printed-environment").next())
 }
 
 /// What the agent took in another use of a tool.
 fn session<'a>(act: &'a Act<'_>) -> Option<&'a Touch> {
     let agent = act.lineage.ancestors(act.process.key).find(|process| process.is_agent)?;
     let strand = act.lineage.strand(agent.key);
-    ["taken", "own-environment", "environ"].iter().find_map(|kind| strand.noted(kind).next())
+    ["taken", "environ"].iter().find_map(|kind| strand.noted(kind).next())
 }
 
 /// A connection that something explains, after a secret was taken.
@@ -225,14 +233,22 @@ fn connects(act: &Act<'_>, object: &str) -> Vec<Hit> {
     hits
 }
 
-/// What this process could carry: nothing that a program below a client of its own took, which is not that client's doing.
+/// What this process could carry: nothing that a program below a client of its own took, which is not that client's doing,
+/// nor what belongs to the declared command that this process is.
 fn carried_out<'a>(act: &'a Act<'_>) -> Option<&'a Touch> {
     let strand = act.lineage.strand(act.process.key);
     let is_above = |read: &Touch| {
         read.process != act.process.key && act.lineage.is_at_or_below(read.process, act.process.key)
     };
     let is_client = divergence::chooses(act.process, act.lineage).is_some();
-    carried(strand, act).into_iter().find(|read| !read.by_owner && !(is_client && is_above(read)))
+    let command = act.process.command.as_deref().filter(|_| act.process.key == act.process.strand);
+    let program = command.and_then(|label| label.trim_start_matches('`').split([' ', '`']).next());
+    let is_its_own = |read: &Touch| {
+        catalogue::credential(read.store)
+            .is_some_and(|store| program.is_some_and(|program| store.is_owned_by(basename(program))))
+    };
+    let mut reads = carried(strand, act).into_iter();
+    reads.find(|read| !read.by_owner && !is_its_own(read) && !(is_client && is_above(read)))
 }
 
 /// A package goes out though the step's text says nothing of it.
@@ -498,7 +514,6 @@ mod tests {
     fn an_agent_puts_environments_where_others_read_them() {
         for trace in [
             "3 read /proc/3/environ\n3 > 4 launch /usr/bin/gh gh issue edit 1 --body x",
-            "3 > 5 launch /usr/bin/env env\n3 > 4 launch /usr/bin/gh gh issue edit 1 --body x",
             "3 > 5 launch /usr/bin/ps ps auxeww\n5 read /proc/1/environ\n3 > 4 launch /usr/bin/gh gh issue edit 1 --body x",
         ] {
             assert_eq!(
@@ -507,8 +522,18 @@ mod tests {
                 "{trace}"
             );
         }
+        // Who looks at its variables may well push afterwards.
+        let printed = |upload: &str| agents(&format!("3 > 5 launch /usr/bin/env env\n3 > 4 launch {upload}"));
+        assert_eq!(
+            printed("/usr/bin/gh gh issue edit 1 --body x"),
+            ["!egress-allowed-host-exfil attack high gh issue edit"]
+        );
+        assert_eq!(
+            printed("/usr/bin/git git push origin fix/a"),
+            ["egress-allowed-host-exfil attack low git push origin fix/a"]
+        );
         // In another call of the same session it may be by chance.
-        let later = "3 read /proc/3/environ\n3 exit\n2 > 6 launch /usr/bin/bash bash -c cat\n6 > 7 launch /usr/bin/git git push origin fix/a";
+        let later = "3 read /proc/77/environ\n3 exit\n2 > 6 launch /usr/bin/bash bash -c cat\n6 > 7 launch /usr/bin/git git push origin fix/a";
         assert_eq!(agents(later), ["egress-allowed-host-exfil attack medium git push origin fix/a"]);
     }
 
@@ -542,7 +567,7 @@ mod tests {
 
     #[test]
     fn releases_deliveries_caches_and_clients_at_work_stay_quiet() {
-        let step = "npm publish\ncargo publish\ngit push origin main v1.0.1\nmake release\nnpm ci\naws s3 sync out s3://b\n";
+        let step = "npm publish\ncargo publish\ngit push origin main v1.0.1\nmake release\nnpm ci\ngh pr view 7\naws s3 sync out s3://b\n";
         let trace = "1 > 2 launch /usr/bin/node node /usr/bin/npm publish
              2 read ~/.npmrc
              2 connect 203.0.113.9:443
@@ -562,6 +587,11 @@ mod tests {
              8 > 9 launch /usr/bin/node node install.js
              9 connect 203.0.113.8:443
              9 close 203.0.113.8:443 1500 900000
+             1 > 11 launch /usr/bin/gh gh pr view 7
+             11 > 12 launch /usr/bin/cat cat hosts.yml
+             12 read ~/.config/gh/hosts.yml
+             11 launch /usr/bin/curl curl https://forge.example/api
+             11 connect 203.0.113.8:443
              1 > 10 launch /usr/local/bin/aws aws s3 sync out s3://b
              10 read ~/.aws/credentials
              10 connect 203.0.113.8:443

@@ -415,7 +415,7 @@ fn is_repository_settings(path: &str) -> bool {
 
 /// What the strand has to remember of this act, so that a later one can be counted with it: kind and object.
 pub fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
-    if let Some(kept) = egress_allowed_host_exfil::kept(act) {
+    if let Some(kept) = egress_allowed_host_exfil::kept(act).or_else(|| sandbox_path_escape::kept(act)) {
         return Some(kept);
     }
     match (act.effect, act.activity) {
@@ -423,7 +423,6 @@ pub fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
             let folder = catalogue::credential_folder(&file.path, act.context.all_homes)?;
             Some(("listed", folder.to_owned()))
         }
-        (Effect::Write { path, .. }, Activity::Symlink { .. }) => Some(("link", path.clone())),
         (Effect::Other, Activity::Open { file, .. }) => match of_process(&file.path) {
             Some((pid, entry)) => {
                 (entry == "environ" && pid != act.process.key.pid).then(|| ("environ", file.path.clone()))

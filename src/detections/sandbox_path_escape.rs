@@ -17,7 +17,8 @@
 //! tools resolve a path before they compare it, part by part.
 //!
 //! ## Known limits
-//! A program that first goes into a folder through a link and then uses short names shows only the real folder. A link that was
+//! A program that first goes into a folder through a link, or takes hold of it without opening it (`O_PATH`), and then uses short
+//! names shows only the real folder. A link that was
 //! there before the job and that the project's own code follows is a note. Of requests in an `io_uring` only the asked name is
 //! known. An archive that escapes by a name its program has tidied is a write outside the workspace like any other.
 
@@ -42,6 +43,20 @@ pub const DETECTION: Detection = Detection {
     check,
 };
 
+/// A folder of a process in `/proc` that was opened.
+const PROC_FOLDER: &str = "proc-folder";
+
+/// What a strand remembers: links that were made, and folders opened by way of `/proc`.
+pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
+    match (act.effect, act.activity) {
+        (Effect::Write { path, .. }, Activity::Symlink { .. }) => Some(("link", path.clone())),
+        (Effect::Other, Activity::Open { file, access }) if access.directory => {
+            file.asked.clone().filter(|asked| of_proc(asked).is_some()).map(|asked| (PROC_FOLDER, asked))
+        }
+        _ => None,
+    }
+}
+
 /// Whether a read of this ordinary file is put before the rule: by its name, or by the place beside an agent's workspace.
 pub fn is_astray(process: Option<&Process>, file: &File, workspace: &str) -> bool {
     let is_agents = || process.is_some_and(|process| process.agent.is_some());
@@ -51,8 +66,12 @@ pub fn is_astray(process: Option<&Process>, file: &File, workspace: &str) -> boo
 
 fn check(act: &Act<'_>) -> Vec<Hit> {
     let hit = match (act.effect, act.activity) {
-        (Effect::Read { path, store, by_owner: false }, _) if act.explanation.reason().is_none() => {
-            disguised(act, path).map(|name| {
+        (Effect::Read { path, store, by_owner }, _) => {
+            // An interpreter owns what any of its programs may open, but not by another name.
+            let is_casual = *by_owner && store.is_opened_casually_by(&act.process.name);
+            let is_looked_at = is_casual || (!by_owner && act.explanation.reason().is_none());
+            let name = if is_looked_at { disguised(act, path) } else { None };
+            name.map(|name| {
                 let title = format!("read {} by the name {name}", store.title);
                 tell(act, Kind::Attack, weight(act, &name), &title, path)
             })
@@ -103,7 +122,12 @@ fn disguised<'a>(act: &'a Act<'_>, path: &str) -> Option<Cow<'a, str>> {
         Some(asked) => absolute(act, asked),
         // A hard link or a mount: another path, yet the same object.
         None if file.path != path => file.path.as_str().into(),
-        None => return None,
+        // From a folder that it opened by way of `/proc`.
+        None => {
+            let strand = act.lineage.strand(act.process.key);
+            let folder = strand.noted(PROC_FOLDER).find(|note| note.process == act.process.key)?;
+            return Some(format!("{}/…", folder.object).into());
+        }
     };
     let names_a_store = act.context.catalogue.is_some_and(|catalogue| {
         catalogue.credential(&name).is_some() || catalogue.persistence(&name).is_some()
@@ -180,6 +204,9 @@ fn launched(act: &Act<'_>, program: &str, launch: &Launch) -> Option<Hit> {
 /// A read of an ordinary file that the step did not name.
 fn astray(act: &Act<'_>, file: &File) -> Option<Hit> {
     let (path, is_agents) = (file.path.as_str(), act.process.agent.is_some());
+    if matches!(act.activity, Activity::Open { access, .. } if access.directory) {
+        return None;
+    }
     if let Some(asked) = file.asked.as_deref().filter(|asked| of_proc(asked).is_some()) {
         if is_inside(act, path) || is_system(path) {
             return None;
@@ -212,7 +239,8 @@ fn of_proc(name: &str) -> Option<&str> {
         None => rest,
     };
     let rest = rest.trim_start_matches('/');
-    ["root", "cwd"].iter().find_map(|folder| rest.strip_prefix(folder)?.strip_prefix('/'))
+    let below = ["root", "cwd"].iter().find_map(|folder| rest.strip_prefix(folder))?;
+    if below.is_empty() { Some(below) } else { below.strip_prefix('/') }
 }
 
 /// The folder beside the workspace that `path` lies in, if its name begins with the workspace's.
@@ -341,6 +369,11 @@ mod tests {
             "object ~/.ssh/id_rsa\n3 read /w/assets/id_rsa is ~/.ssh/id_rsa",
             &["!sandbox-path-escape attack high /home/u/.ssh/id_rsa"],
         );
+        // Any program in Python may ask for logins, but not by this name.
+        recipe(
+            "object ~/.netrc\n3 > 4 launch /usr/bin/python3.11 python3 x.py\n4 read ~/.netrc\n4 read /w/assets/a.txt is ~/.netrc",
+            &["!sandbox-path-escape attack high /home/u/.netrc"],
+        );
     }
 
     #[test]
@@ -358,6 +391,10 @@ mod tests {
         recipe(
             "3 > 4 launch /usr/bin/nc@/proc/self/root/usr/bin/nc nc -h",
             &["!sandbox-path-escape divergence high /usr/bin/nc"],
+        );
+        recipe(
+            "3 folder / as /proc/self/root\n3 read ~/.ssh/id_rsa",
+            &["!sandbox-path-escape attack high /home/u/.ssh/id_rsa"],
         );
         recipe("3 read /srv/x as /proc/77/root/srv/x", &["sandbox-path-escape divergence low /srv/x"]);
     }

@@ -48,6 +48,9 @@ pub struct Settings {
     pub is_last_holding: bool,
 }
 
+/// Of an agent whose settings are not read.
+pub const NONE: Settings = Settings { sources: &[], moved_by: &[], flags: |_, _| {}, is_last_holding: false };
+
 /// One file.
 #[derive(Debug)]
 pub struct Source {
