@@ -93,8 +93,7 @@ pub struct Inventory {
 
 /// What is there for these users. `path`: folders of programs; `project`: the folder whose repository is looked at.
 pub fn take(users: &[User], path: &[PathBuf], project: &Path) -> Inventory {
-    let mut inventory = Inventory::default();
-    inventory.programs = programs(users, path, project);
+    let mut inventory = Inventory { programs: programs(users, path, project), ..Inventory::default() };
     for user in users {
         if fs::read_dir(&user.home).is_err() {
             inventory.unread.push(user.home.clone());

@@ -638,7 +638,7 @@ mod tests {
         let mut file = File::options().append(true).open(&path).unwrap();
         // One line that never ends, bytes that are no text, parents that go round, and calls in between.
         let garbage: Vec<u8> =
-            (0..MIB).map(|at| if at % 4096 == 0 { b'\n' } else { (at * 31 % 255) as u8 | 0x80 }).collect();
+            (0..=255).cycle().take(MIB).map(|byte: u8| if byte == 0 { b'\n' } else { byte | 0x80 }).collect();
         for round in 0..50 {
             file.write_all(&vec![b'x'; MIB]).unwrap();
             if round % 10 == 9 {

@@ -236,8 +236,7 @@ impl Engine {
             ));
         }
         gaps.extend(self.work.gaps());
-        gaps.extend(self.own_removals());
-        gaps.extend(self.work.unread_settings(&start.job));
+        gaps.extend(self.own_removals().into_iter().chain(self.work.unread_settings(&start.job)));
         gaps.extend(self.told_gaps.iter().cloned());
         gaps.extend(self.stepping.unseen_containers());
         if self.unattributed > 0 {

@@ -52,7 +52,9 @@ pub(super) struct Reader {
 }
 
 /// Tells whether an agent's hook with this command is one of ours.
-pub(super) struct OwnHook(pub(super) Box<dyn Fn(&str, &str) -> bool + Send>);
+pub(super) struct OwnHook(pub(super) IsOwn);
+
+type IsOwn = Box<dyn Fn(&str, &str) -> bool + Send>;
 
 impl std::fmt::Debug for OwnHook {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -100,20 +102,16 @@ impl Reader {
             std::thread::spawn(move || {
                 let _ = tell.send(sources(agent, &reader, &moved));
             });
-            match told.recv_timeout(PATIENCE) {
-                Ok(files) => {
-                    for said in &files {
-                        self.to_be_reviewed(agent, &place, said);
-                    }
-                    all.extend(files);
+            if let Ok(files) = told.recv_timeout(PATIENCE) {
+                for said in &files {
+                    self.remember(agent, &place, said);
                 }
-                Err(_) => {
-                    self.is_stuck = true;
-                    let problem = Some("a settings file could not be read in time".to_owned());
-                    let (agent, level) = (agent.id.to_owned(), Level::User);
-                    let (file, items) = (String::new(), Vec::new());
-                    all.push(AgentSettings { agent, process: None, level, file, items, problem });
-                }
+                all.extend(files);
+            } else {
+                self.is_stuck = true;
+                let problem = Some("a settings file could not be read in time".to_owned());
+                let (agent, level, file) = (agent.id.to_owned(), Level::User, place.home.clone());
+                all.push(AgentSettings { agent, process: None, level, file, items: Vec::new(), problem });
             }
         }
         if let Some(OwnHook(is_own)) = &self.own_hook {
@@ -133,7 +131,7 @@ impl Reader {
     }
 
     /// Remembers a file that a change under review may have brought.
-    fn to_be_reviewed(&mut self, agent: &'static Agent, place: &Place, said: &AgentSettings) {
+    fn remember(&mut self, agent: &'static Agent, place: &Place, said: &AgentSettings) {
         let Some(base) = self.base.as_ref().filter(|_| said.level.is_repository()) else { return };
         let path = Path::new(&said.file);
         let is_plain =
@@ -276,7 +274,7 @@ fn paths(source: &Source, place: &Place, moved: &[(&str, String)]) -> Vec<PathBu
                 let is_top = folder.join(".git").exists();
                 match folder.parent() {
                     Some(above) if found.is_empty() && !is_top && folder != Path::new(&place.home) => {
-                        folder = above
+                        folder = above;
                     }
                     _ => return found,
                 }

@@ -77,11 +77,7 @@ fn users() -> Vec<User> {
 }
 
 /// Entries that differ by their agent alone, each once with all its agents.
-fn grouped<'i, T>(
-    entries: &'i [T],
-    agent: fn(&T) -> &String,
-    is_same: fn(&T, &T) -> bool,
-) -> Vec<(&'i T, Vec<&'i str>)> {
+fn grouped<T>(entries: &[T], agent: fn(&T) -> &String, is_same: fn(&T, &T) -> bool) -> Vec<(&T, Vec<&str>)> {
     let mut groups: Vec<(&T, Vec<&str>)> = Vec::new();
     for entry in entries {
         match groups.iter_mut().find(|(known, _)| is_same(known, entry)) {

@@ -1,4 +1,4 @@
-//! OpenClaw: `openclaw.json`, in the wider form of JSON: how its shell asks, its sandbox, its tools.
+//! `OpenClaw`: `openclaw.json`, in the wider form of JSON: how its shell asks, its sandbox, its tools.
 
 use super::document::Node;
 use super::{Form, Found, Settings, Source};

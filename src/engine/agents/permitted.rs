@@ -343,6 +343,7 @@ impl Engine {
     }
 
     fn gains(&self, stated: &Stated, before: &Stated, start: &Start) -> Option<Finding> {
+        const MOST: usize = 4;
         let agent = agents::by_id(&stated.said.agent)?;
         // Lines move when something is written above them.
         let has = |items: &[Setting], what: &Permission| items.iter().any(|item| item.what == *what);
@@ -383,7 +384,6 @@ impl Engine {
             .map(|gain| format!("{}{}", gain.words, if gain.is_used { ", which this run used" } else { "" }))
             .collect();
         words.extend(lifted.iter().map(|text| format!("no longer denies {text}")));
-        const MOST: usize = 4;
         let more = words.len().saturating_sub(MOST);
         words.truncate(MOST);
         if more > 0 {
