@@ -81,6 +81,9 @@ pub struct Start {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heartbeat {
     pub time: Timestamp,
+    /// How old what is taken in next may be, where the recorder works through what it has not kept up with; nanoseconds.
+    #[serde(default, skip_serializing_if = "crate::event::is_zero")]
+    pub behind: u64,
 }
 
 /// Beats come every [`HEARTBEAT_NS`]; a longer silence than this is told.
@@ -171,6 +174,8 @@ pub struct Engine {
     beat: Timestamp,
     /// Silences between beats: since when, and nanoseconds.
     silences: Vec<(Timestamp, u64)>,
+    /// How far the recorder was behind what happened at most, nanoseconds.
+    behind: u64,
     last: Timestamp,
 }
 
@@ -330,6 +335,7 @@ impl Engine {
             running: BTreeSet::new(),
             beat: Timestamp::default(),
             silences: Vec::new(),
+            behind: 0,
             last: Timestamp::default(),
         }
     }
@@ -677,6 +683,7 @@ impl Engine {
             self.silences.push((self.beat, silence));
         }
         self.beat = heartbeat.time;
+        self.behind = self.behind.max(heartbeat.behind);
         self.last = self.last.max(heartbeat.time);
     }
 

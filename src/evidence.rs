@@ -480,7 +480,9 @@ mod tests {
             writer.append(input).expect("written");
             if number % 10 == 1 {
                 let time = Timestamp(number as u64);
-                writer.append(&Input::Heartbeat(crate::engine::Heartbeat { time })).expect("written");
+                writer
+                    .append(&Input::Heartbeat(crate::engine::Heartbeat { time, behind: 0 }))
+                    .expect("written");
             }
         }
         writer.append(&end).expect("written");

@@ -31,7 +31,7 @@ use crate::cli::{
 };
 use crate::detections;
 use crate::engine::{End, Engine, HEARTBEAT_NS, Heartbeat, Input, Settings, Start};
-use crate::event::{Fact, Timestamp};
+use crate::event::{Event, Fact, Timestamp};
 use crate::evidence::{self, BadRecord, Ends, Key, Recording, Seal, Store, Writer, parts};
 use crate::finding::{FailOn, Report};
 use crate::job::{Job, StepKey};
@@ -412,12 +412,21 @@ impl Tape {
         }
     }
 
-    /// Says that we are still here, when it is time.
-    fn beat(&mut self) {
+    /// Takes in what the sensor has. On a busy machine that may last, so that we say meanwhile that we are at it.
+    fn take_events(&mut self, events: Vec<Event>) {
+        for event in events {
+            let since = event.time;
+            self.take(Input::Event(event));
+            self.beat(Some(since));
+        }
+    }
+
+    /// Says that we are still here, when it is time, and whether what we are at is older.
+    fn beat(&mut self, at: Option<Timestamp>) {
         let time = self.clock.now();
         if self.beat.0 == 0 || time.0.saturating_sub(self.beat.0) >= HEARTBEAT_NS {
             self.beat = time;
-            self.put(Input::Heartbeat(Heartbeat { time }));
+            self.put(Input::Heartbeat(Heartbeat { time, behind: behind(time, at) }));
         }
     }
 
@@ -433,6 +442,12 @@ impl Tape {
         }
         self.engine.accept(sequence, &input);
     }
+}
+
+/// How old an event is that is being taken in; 0 for what any drain holds back.
+pub(crate) fn behind(now: Timestamp, at: Option<Timestamp>) -> u64 {
+    let age = at.map_or(0, |at| now.0.saturating_sub(at.0));
+    if age < HEARTBEAT_NS { 0 } else { age }
 }
 
 fn record_failed(error: &io::Error) -> io::Error {
@@ -529,7 +544,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     for fact in facts.into_iter().chain(snapshot) {
         tape.take(Input::Fact(fact));
     }
-    tape.beat();
+    tape.beat(None);
     if run.command.first().is_some_and(|program| runners::local::can_start(program)) {
         eprintln!("{}", known_by(&public_key, &tape.writer.ends().genesis));
     }
@@ -562,9 +577,8 @@ fn run(run: &Run) -> Result<u8, Error> {
         eprintln!("{}", not_met(&unmet));
         None
     };
-    for event in sensor.drain(true) {
-        tape.take(Input::Event(event));
-    }
+    let events = sensor.drain(true);
+    tape.take_events(events);
     for text in sensor.gaps() {
         tape.take(Input::Fact(Fact::Gap { text }));
     }
@@ -715,11 +729,10 @@ async fn watch(
                 return Ok(status);
             }
             _ = tick.tick() => {
-                for event in sensor.drain(false) {
-                    tape.take(Input::Event(event));
-                }
+                let events = sensor.drain(false);
+                tape.take_events(events);
                 tape.read_transcripts();
-                tape.beat();
+                tape.beat(None);
                 if let Some(live) = &mut live {
                     live.tell(&tape.engine, false);
                 }
@@ -827,9 +840,8 @@ async fn linger(sensor: &mut dyn Sensor, tape: &mut Tape) {
     let mut tick = tokio::time::interval(TICK);
     loop {
         tick.tick().await;
-        for event in sensor.drain(false) {
-            tape.take(Input::Event(event));
-        }
+        let events = sensor.drain(false);
+        tape.take_events(events);
         // Two ticks at least: what the sensor holds back may be the last exits.
         let waited = began.elapsed();
         let is_calm = !tape.engine.has_stragglers() && !sensor.is_behind();

@@ -46,7 +46,7 @@ fn inputs(beats: &[u64]) -> Vec<Input> {
     let Some(Input::End(mut end)) = inputs.pop() else { panic!("no end") };
     for second in beats {
         let time = Timestamp(began + second * 1_000_000_000);
-        inputs.push(Input::Heartbeat(Heartbeat { time }));
+        inputs.push(Input::Heartbeat(Heartbeat { time, behind: 0 }));
         end.time = Timestamp(end.time.0.max(time.0 + 1));
     }
     inputs.push(Input::End(end));
@@ -343,7 +343,9 @@ fn a_million_events_take_less_than_sixty_megabytes() {
         }
         if time - beat > 5_000_000_000 {
             beat = time;
-            writer.append(&Input::Heartbeat(Heartbeat { time: Timestamp(time) })).expect("written");
+            writer
+                .append(&Input::Heartbeat(Heartbeat { time: Timestamp(time), behind: 0 }))
+                .expect("written");
         }
         plain += serde_json::to_vec(&event).expect("JSON").len() + 110;
         writer.append(&Input::Event(event)).expect("written");

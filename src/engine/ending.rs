@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{End, Engine, Group, Start};
+use super::{End, Engine, Group, LONGEST_SILENCE_NS, Start};
 use crate::detections::{self, Detection, Hit};
 use crate::divergence;
 use crate::event::{Fact, Plane, ProcessKey, Reach, Sight, Timestamp, hex};
@@ -214,6 +214,12 @@ impl Engine {
         let mut gaps = Vec::new();
         for (plane, (count, since, _)) in &self.lost {
             gaps.push(format!("{count} {plane} records were lost from {} on", since.rfc3339()));
+        }
+        if self.behind > LONGEST_SILENCE_NS {
+            gaps.push(format!(
+                "the guard was up to {} seconds behind what happened; it took everything in, later",
+                self.behind / 1_000_000_000
+            ));
         }
         for (since, nanoseconds) in &self.silences {
             gaps.push(format!(

@@ -582,7 +582,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     for fact in facts.into_iter().chain(snapshot).chain(running.into_iter().map(Fact::Running)) {
         recorder.take(Input::Fact(fact));
     }
-    recorder.take(Input::Heartbeat(Heartbeat { time: recorder.beat }));
+    recorder.take(Input::Heartbeat(Heartbeat { time: recorder.beat, behind: 0 }));
     recorder.flush();
     session.save("session.json", &about).map_err(host)?;
 
@@ -837,17 +837,15 @@ impl Recorder {
                     let events = sensor.drain(false);
                     let is_new = !events.is_empty();
                     for event in events {
+                        let since = event.time;
                         self.take(Input::Event(event));
+                        self.beat(Some(since));
                     }
                     for input in self.transcripts.tick(run::now()) {
                         self.take(input);
                     }
-                    let now = self.clock.now();
-                    if now.0.saturating_sub(self.beat.0) >= HEARTBEAT_NS {
-                        self.beat = now;
-                        self.take(Input::Heartbeat(Heartbeat { time: now }));
-                        self.flush();
-                    } else if is_new {
+                    self.beat(None);
+                    if is_new {
                         // What a killed recorder had not written would be lost in silence.
                         self.flush();
                     }
@@ -868,6 +866,16 @@ impl Recorder {
                     return Ok(false);
                 }
             }
+        }
+    }
+
+    /// Says that we are still here, when it is time, and whether what we are at is older.
+    fn beat(&mut self, at: Option<Timestamp>) {
+        let time = self.clock.now();
+        if time.0.saturating_sub(self.beat.0) >= HEARTBEAT_NS {
+            self.beat = time;
+            self.take(Input::Heartbeat(Heartbeat { time, behind: run::behind(time, at) }));
+            self.flush();
         }
     }
 

@@ -238,6 +238,8 @@ impl Check<'_> {
 #[derive(Default)]
 struct Moments {
     last: Option<Timestamp>,
+    /// How far the recorder said that it was behind at most, nanoseconds.
+    behind: u64,
     /// Since when nobody said that the recorder is alive; only where beats are to be expected.
     beat: Option<Timestamp>,
     longest: u64,
@@ -246,6 +248,9 @@ struct Moments {
 
 impl Moments {
     fn take(&mut self, line: u64, input: &Input) {
+        if let Input::Heartbeat(beat) = input {
+            self.behind = self.behind.max(beat.behind);
+        }
         let (time, is_own) = match input {
             Input::Start(start) => (start.time, true),
             Input::Heartbeat(beat) => (beat.time, true),
@@ -256,7 +261,7 @@ impl Moments {
         let last = self.last.unwrap_or(time);
         // The kernel's events are handed over a little later than they happened, and a recorder that was held up
         // has older ones.
-        let slack = if is_own { 0 } else { LONGEST_SILENCE_NS };
+        let slack = if is_own { 0 } else { LONGEST_SILENCE_NS + self.behind };
         if time.0.saturating_add(slack) < last.0 {
             self.wrong(format!(
                 "record {line}: the clock goes back by {:.3} s, from {} to {}",
@@ -294,4 +299,27 @@ impl Moments {
 #[expect(clippy::cast_precision_loss, reason = "it is shown with three digits")]
 fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Heartbeat;
+    use crate::event::{Activity, Event, ExitStatus, ProcessKey};
+
+    #[test]
+    fn older_events_are_no_clock_that_goes_back_where_the_recorder_said_that_it_is_behind() {
+        const SECOND: u64 = 1_000_000_000;
+        let problems = |behind: u64| {
+            let mut moments = Moments::default();
+            moments.take(1, &Input::Heartbeat(Heartbeat { time: Timestamp(100 * SECOND), behind }));
+            let activity = Activity::Exit { status: ExitStatus::Code(0) };
+            let time = Timestamp(60 * SECOND);
+            moments.take(2, &Input::Event(Event { time, actor: ProcessKey::HOST, activity }));
+            moments.problems.len()
+        };
+        assert_eq!(problems(40 * SECOND), 0);
+        assert_eq!(problems(0), 1);
+        assert_eq!(problems(10 * SECOND), 1);
+    }
 }
