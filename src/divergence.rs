@@ -552,11 +552,13 @@ pub fn is_stray(process: &Process, names: &[String], address: IpAddr, context: &
     names.is_empty() && context.sees_names && !process.asks_a_daemon && is_public(address)
 }
 
-fn is_public(address: IpAddr) -> bool {
+/// Not loopback, private, of this link, for many, or for measurements.
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             let [first, second, ..] = address.octets();
-            let is_carriers = first == 100 && (64..128).contains(&second);
+            let is_carriers =
+                (first == 100 && (64..128).contains(&second)) || (first == 198 && second & 0xfe == 18);
             !(address.is_private() || address.is_link_local() || address.is_multicast() || is_carriers)
                 && !address.is_loopback()
                 && !address.is_broadcast()

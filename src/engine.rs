@@ -234,6 +234,13 @@ struct RunReach {
     covers_below: bool,
 }
 
+/// What the rules want remembered of an act.
+struct Kept {
+    first: Option<(&'static str, String)>,
+    also: Vec<(&'static str, String)>,
+    tampered: Option<(&'static str, String)>,
+}
+
 /// Which names stood for an address, newest last. Bounded: a resolver under attack answers a lot.
 #[derive(Debug, Default)]
 struct Names {
@@ -469,6 +476,9 @@ impl Engine {
             Fact::AgentRecord { agent, file, problem, time } => {
                 self.work.problem(sequence, *time, agent, file, problem);
             }
+            Fact::StepVariables { process, path, settings } => {
+                self.told_later_steps(sequence, *process, path, settings);
+            }
             Fact::Gap { text } => self.told_gaps.push(text.clone()),
             Fact::Leak { .. } if self.leaks.len() < Self::KIN => self.leaks.push((sequence, fact.clone())),
             Fact::Leak { .. } => {}
@@ -478,6 +488,39 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// A step's file makes later programs start with a file that this job made.
+    fn told_later_steps(
+        &mut self,
+        sequence: u64,
+        key: ProcessKey,
+        path: &str,
+        settings: &[(String, String)],
+    ) {
+        let Some(process) = self.lineage.get(key) else { return };
+        // The author's own text may set what it likes, and so may the tools it names.
+        let is_others = matches!(process.standing, Standing::Script | Standing::Undeclared);
+        if !is_others && process.standing != Standing::Recipe {
+            return;
+        }
+        let Some(start) = &self.start else { return };
+        let workspace = format!("{}/", start.job.workspace);
+        let is_jobs = |file: &String| self.lineage.has_written(file) && !file.starts_with(&workspace);
+        let Some((variable, file)) = settings.iter().find(|(_, file)| is_jobs(file)) else { return };
+        let hit = Hit {
+            rule: &detections::START,
+            kind: Kind::Attack,
+            severity: Severity::High,
+            confidence: if is_others { Confidence::High } else { Confidence::Medium },
+            title: format!("{} makes later steps start with {file} ({variable})", process.name),
+            process: key,
+            object: path.to_owned(),
+            evidence: Vec::new(),
+            replaces: None,
+            remedy: None,
+        };
+        self.record(sequence, self.last, vec![hit], None);
     }
 
     /// The digest of this very object, if it was read.
@@ -615,14 +658,7 @@ impl Engine {
     }
 
     /// Keeps what a later act may be counted or joined with: what the rules want remembered, and secrets taken.
-    fn remember(
-        &mut self,
-        sequence: u64,
-        event: &Event,
-        kept: Option<(&'static str, String)>,
-        tampered: Option<(&'static str, String)>,
-        hits: &[Hit],
-    ) {
+    fn remember(&mut self, sequence: u64, event: &Event, kept: Kept, hits: &[Hit]) {
         let touch = |object, store, title| Touch {
             sequence,
             time: event.time,
@@ -635,10 +671,21 @@ impl Engine {
             is_casual: false,
             is_copy: false,
         };
-        if let Some((kind, path)) = tampered {
+        if let Some((kind, path)) = kept.tampered {
             self.lineage.tamper(&path, touch(path.clone(), kind, ""));
         }
-        if let Some((kind, object)) = kept {
+        for (kind, object) in kept.also {
+            match kind {
+                "planted" => self.lineage.plant(touch(object, kind, "")),
+                _ => self.lineage.note(event.actor, touch(object, kind, "")),
+            }
+        }
+        for hit in hits.iter().filter(|hit| hit.process == event.actor) {
+            if let Some(kind) = hit.rule.joins() {
+                self.lineage.note(event.actor, touch(hit.object.clone(), kind, ""));
+            }
+        }
+        if let Some((kind, object)) = kept.first {
             // An agent's session remembers what its single uses of tools did.
             let agent = self.lineage.ancestors(event.actor).find(|process| process.is_agent);
             if let Some(agent) = agent.map(|agent| agent.key) {
@@ -1059,6 +1106,21 @@ impl Engine {
         let to = SocketAddr::new(plain(to.ip()), to.port());
         self.lineage.visits(event.actor, to, sequence);
         let is_resolver = to.port() == 53 && (self.resolvers.contains(&to.ip()));
+        if to.ip().is_loopback() && to.port() != 53 {
+            let note = Touch {
+                sequence,
+                time: event.time,
+                process: event.actor,
+                object: to.to_string(),
+                store: "loopback",
+                title: "",
+                by_owner: false,
+                is_printable: false,
+                is_casual: false,
+                is_copy: false,
+            };
+            self.lineage.note(event.actor, note);
+        }
         // Port 0 is how the C library asks the kernel for a route; nothing is sent.
         if to.ip().is_loopback() || to.ip().is_unspecified() || is_resolver || to.port() == 0 {
             return;
@@ -1275,7 +1337,11 @@ impl Engine {
         };
         let mut hits: Vec<Hit> =
             detections::all().iter().flat_map(|detection| (detection.check)(&act)).collect();
-        let (kept, tampered) = (detections::kept(&act), detections::tampered(&act));
+        let kept = Kept {
+            first: detections::kept(&act),
+            also: detections::also_kept(&act),
+            tampered: detections::tampered(&act),
+        };
         let judged = match effect {
             Effect::Launch { program } => Some((program, "started", &detections::RUN)),
             Effect::Read { path, .. } => Some((path, "read", &detections::FILE)),
@@ -1290,7 +1356,23 @@ impl Engine {
             _ => process,
         };
         if let Some((object, verb, rule)) = judged {
-            hits.extend(policy_hit(ruling, process, &doer.name, object, verb, rule));
+            let hit = policy_hit(ruling, process, &doer.name, object, verb, rule);
+            // The first program of an install script that the policy has something against: no script was expected here.
+            if let (Effect::Launch { .. }, Some(hit)) = (effect, &hit)
+                && process.standing == Standing::Script
+                && doer.standing != Standing::Script
+            {
+                let title = format!("{}: an install script", hit.title);
+                hits.push(Hit {
+                    rule: &detections::INSTALL,
+                    title,
+                    object: object.clone(),
+                    replaces: None,
+                    evidence: Vec::new(),
+                    ..*hit
+                });
+            }
+            hits.extend(hit);
         }
         let is_ordinary = matches!(effect, Effect::Write { path, store: None }
             if divergence::is_ordinary_place(path, &self.context(start)));
@@ -1307,7 +1389,7 @@ impl Engine {
                 _ => process.command.as_deref().map(ToOwned::to_owned),
             },
         };
-        self.remember(sequence, event, kept, tampered, &hits);
+        self.remember(sequence, event, kept, &hits);
         if is_found {
             self.record(sequence, event.time, hits, declared.as_deref());
         }

@@ -579,6 +579,8 @@ pub enum Fact {
         place: String,
         time: Timestamp,
     },
+    /// What a process told later steps to start with, by the file that the runner reads: the variable, and the file it names.
+    StepVariables { process: ProcessKey, path: String, settings: Vec<(String, String)> },
     /// Something that the recorder found out, while it watched, that it could not see.
     Gap { text: String },
     /// What one check of the host's security state found, at the start and again at the end.

@@ -64,6 +64,54 @@ fn installed() -> HashMap<u64, Vec<PathBuf>> {
     by_size
 }
 
+/// Where a runner has the files by which steps tell it something.
+const STEP_FILES: &str = "/_runner_file_commands/";
+/// Variables that make programs load or run a file first.
+const STARTERS: [&str; 10] = [
+    "LD_PRELOAD",
+    "LD_AUDIT",
+    "NODE_OPTIONS",
+    "BASH_ENV",
+    "ENV",
+    "PYTHONSTARTUP",
+    "PERL5OPT",
+    "RUBYOPT",
+    "JAVA_TOOL_OPTIONS",
+    "GIT_SSH_COMMAND",
+];
+
+/// What a file of a step sets that makes later programs start with a file: the variable, and each file.
+fn settings(path: &str) -> Vec<(String, String)> {
+    const LARGEST: u64 = 1 << 20;
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC;
+    let read = || -> io::Result<String> {
+        let file = File::options().read(true).custom_flags(flags).open(path)?;
+        let mut text = Vec::new();
+        if file.metadata()?.is_file() {
+            file.take(LARGEST).read_to_end(&mut text)?;
+        }
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        let (name, value) = match (line.split_once("<<"), line.split_once('=')) {
+            (Some((name, end)), _) if !name.contains('=') => {
+                let value: Vec<&str> = lines.by_ref().take_while(|line| *line != end).collect();
+                (name, value.join(" "))
+            }
+            (_, Some((name, value))) => (name, value.to_owned()),
+            _ => continue,
+        };
+        if STARTERS.contains(&name) {
+            let files = value.split([' ', '=', ':', ',', '"']).filter(|word| word.starts_with('/'));
+            found.extend(files.map(|file| (name.to_owned(), file.to_owned())));
+        }
+    }
+    found
+}
+
 /// A file as it is now; another size or time is another content.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 
@@ -76,6 +124,8 @@ pub struct Lookup {
     scripts: HashMap<String, (u64, u64, Option<Timestamp>)>,
     /// The system's programs by size, to know a copy of one; read when it is first needed.
     installed: Option<HashMap<u64, Vec<PathBuf>>>,
+    /// Who wrote a file by which a step sets variables of later ones.
+    setters: HashMap<ProcessKey, String>,
     ask: Sender<Request>,
     answers: Receiver<(u64, Option<Content>)>,
     /// The process that runs a job's steps, and those of its children that have not launched a program yet.
@@ -158,6 +208,7 @@ impl Lookup {
             runner: None,
             settings,
             written: HashMap::new(),
+            setters: HashMap::new(),
             asked: 0,
             answered: 0,
         }
@@ -229,12 +280,24 @@ impl Lookup {
                 }
                 Activity::Launch(launch) => self.launch(event.actor, event.time, launch),
                 Activity::Open { file, access } if access.write || access.create => {
+                    if access.write && file.path.contains(STEP_FILES) && self.setters.len() < MOST {
+                        self.setters.insert(event.actor, file.path.clone());
+                    }
                     self.wrote(event.actor, &file.path)
                 }
                 Activity::Rename { to, .. } => self.wrote(event.actor, &to.path),
                 Activity::Exit { .. } => {
                     let files = self.written.remove(&event.actor);
-                    files.map_or_else(Vec::new, |files| settings_in(event.actor, files))
+                    let mut facts = files.map_or_else(Vec::new, |files| settings_in(event.actor, files));
+                    let path = self.setters.remove(&event.actor);
+                    let settings = path.as_deref().map(settings).unwrap_or_default();
+                    let path = path.filter(|_| !settings.is_empty());
+                    facts.extend(path.map(|path| Fact::StepVariables {
+                        process: event.actor,
+                        path,
+                        settings,
+                    }));
+                    facts
                 }
                 _ => Vec::new(),
             },
@@ -537,6 +600,20 @@ mod tests {
     /// Long enough for the file system's clock to tell two changes apart.
     fn wait() {
         std::thread::sleep(Duration::from_millis(20));
+    }
+
+    #[test]
+    fn a_steps_file_is_read_for_what_later_programs_start_with() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("env");
+        std::fs::write(
+            &path,
+            "A=/x\nNODE_OPTIONS=--max-old-space-size=4096\nLD_PRELOAD=/tmp/a.so\nBASH_ENV<<E\n/tmp/b.sh\nE\n",
+        )
+        .expect("written");
+        let found = settings(path.to_str().expect("plain"));
+        let wanted = [("LD_PRELOAD", "/tmp/a.so"), ("BASH_ENV", "/tmp/b.sh")];
+        assert_eq!(found, wanted.map(|(name, file)| (name.to_owned(), file.to_owned())));
     }
 
     #[test]

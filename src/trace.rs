@@ -241,6 +241,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
                 more: rest.get(3).map_or(0, |more| more.parse().unwrap()),
             },
             "hello" => Activity::Hello { to: rest[1].parse().unwrap(), name: Some(rest[0].into()) },
+            "nameless" => Activity::Hello { to: rest[0].parse().unwrap(), name: None },
             "enter" | "leave" => Activity::Namespace {
                 kinds: rest.iter().map(|kind| (*kind).to_owned()).collect(),
                 entered: *verb == "enter",

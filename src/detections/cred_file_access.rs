@@ -245,7 +245,7 @@ mod tests {
              4 exit
              5 read ~/.aws/credentials
              5 connect 203.0.113.7:8443",
-            STOLEN,
+            &[STOLEN[0], STOLEN[1], "!sensor-evasion attack high /home/u/.aws/credentials"],
         );
     }
 

@@ -2,8 +2,9 @@
 //!
 //! ## What it sees
 //! Names asked of a name server whose labels carry data: long or many made-up labels below one domain, whoever answers; a message
-//! with more than one question; questions to a server that is not the host's own; names asked over TLS or HTTPS by other people's
-//! code; packets that are neither TCP nor UDP (ICMP, raw) by a program that is no network tool.
+//! with more than one question; questions to a server that is not the host's own; names asked over TLS or HTTPS, from a service known for it
+//! or, as it looks from outside, by several TLS connections without a name to one bare address before another is used; packets that are
+//! neither TCP nor UDP (raw) by a program that is no network tool, and echo requests of any program that carry other bytes each time.
 //!
 //! ## Why it matters
 //! Allow lists look at destinations. A name server is always allowed, and passes any name on to whoever owns the domain.
@@ -17,10 +18,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Act, Detection, Ground, Hit, attack, ground, is_work, named};
+use super::{Act, Detection, Ground, Hit, attack, ground, is_bare, is_public, is_work, named};
 use crate::divergence::Effect;
 use crate::event::{Activity, Transport};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
+use crate::lineage::Standing;
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("egress-covert-channel"),
@@ -38,6 +40,12 @@ pub const DETECTION: Detection = Detection {
 const CARRYING: usize = 4;
 /// Different made-up names below one domain, however short.
 const MADE_UP: usize = 24;
+/// Echo requests to one host that carry something else each time, before they are a channel.
+const PATTERNS: usize = 8;
+/// TLS connections without a name to one address, before they look like questions.
+const NAMELESS: usize = 3;
+/// A label this long spells nothing that a host is called.
+const WHOLE_LABEL: usize = 44;
 /// Name servers of the public that answer over TLS or HTTPS.
 const PUBLIC: &[&str] = &[
     "dns.google",
@@ -88,7 +96,9 @@ fn entropy(text: &str) -> f64 {
 
 /// Long enough, and with the even letters of encoded bytes.
 fn carries(labels: &str) -> bool {
-    labels.len() >= 28 && entropy(labels) >= 3.2 && is_made_up(labels)
+    // Text in hex repeats the same first digits.
+    let is_hex = labels.bytes().all(|byte| byte.is_ascii_hexdigit());
+    labels.len() >= 28 && entropy(labels) >= if is_hex { 2.6 } else { 3.2 } && is_made_up(labels)
 }
 
 /// Digits among letters, or hardly a vowel: no word.
@@ -102,6 +112,11 @@ fn is_made_up(labels: &str) -> bool {
     digits * 6 >= labels.len() || vowels * 6 < labels.len()
 }
 
+/// A single label full of encoded bytes, longer than any digest in the name of a host.
+pub(super) fn is_whole(name: &str) -> bool {
+    name.split('.').any(|label| label.len() >= WHOLE_LABEL && !label.contains('-') && carries(label))
+}
+
 /// The name as it is remembered, if it may be part of a channel.
 pub(super) fn kept(name: &str) -> Option<String> {
     let (labels, _) = split(name)?;
@@ -112,20 +127,37 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     match (act.effect, act.activity) {
         (Effect::Other, Activity::Query { to, name, kind, more, .. }) => {
             let is_own = to.ip().is_loopback() || act.context.resolvers.contains(&to.ip());
-            question(act, name, kind, *more, is_own)
+            let hits = question(act, name, kind, *more, is_own);
+            // A question that did not go to the port of name servers was asked over HTTP.
+            if hits.is_empty() && to.port() != 53 && to.port() != 5353 && !is_own {
+                over_tls(act, &to.to_string())
+            } else {
+                hits
+            }
         }
-        (Effect::Other, Activity::Hello { name: Some(name), .. }) if PUBLIC.contains(&name.as_str()) => {
+        // A browser asks its host's own name server by the better way, if it knows one.
+        (Effect::Other, Activity::Hello { name: Some(name), to })
+            if PUBLIC.contains(&name.as_str()) && !act.context.resolvers.contains(&to.ip()) =>
+        {
             over_tls(act, name)
         }
+        (Effect::Other, Activity::Packet { to, protocol, pattern }) => by_hand(act, *to, *protocol, pattern),
         (Effect::Other, Activity::Socket { family, kind, .. }) => {
             let is_odd = kind == "raw" && matches!(family.as_str(), "ipv4" | "ipv6")
                 || matches!(family.as_str(), "packet" | "xdp");
-            if !is_odd || is_work(act, "raw-sockets") || ground(act) != Ground::Foreign {
+            let ground = ground(act);
+            if !is_odd || is_work(act, "raw-sockets") || ground == Ground::Named {
                 return Vec::new();
             }
+            // Raw sockets show by what they send; of frames nothing more is seen.
+            let weight = match ground {
+                Ground::Foreign => (Severity::High, Confidence::Medium),
+                _ if family == "packet" && !is_test(act) => (Severity::Medium, Confidence::Medium),
+                _ => return Vec::new(),
+            };
             let title =
                 format!("{} made a socket for packets of its own", named(act.lineage, act.process.key));
-            attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, format!("{family} {kind}"))
+            attack(act, &DETECTION, weight, title, format!("{family} {kind}"))
         }
         (Effect::Connect { object, address, transport }, _) => {
             if *transport == Transport::Other {
@@ -134,7 +166,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             if address.port() == 853 && !act.context.resolvers.contains(&address.ip()) {
                 return over_tls(act, object);
             }
-            Vec::new()
+            asked_elsewhere(act, object)
         }
         _ => Vec::new(),
     }
@@ -152,6 +184,66 @@ fn packets(act: &Act<'_>, object: &str) -> Vec<Hit> {
     attack(act, &DETECTION, (Severity::High, confidence), title, object)
 }
 
+/// Whether a test runner or a build tool runs it, or it is one: they try what their project is for.
+fn is_test(act: &Act<'_>) -> bool {
+    std::iter::once(act.process)
+        .chain(act.lineage.ancestors(act.process.key).take(2))
+        .any(|process| matches!(process.tool, Some("go" | "cargo" | "tests" | "containers")))
+}
+
+/// A packet that was made by hand: of ICMP, only what carries other bytes each time.
+fn by_hand(act: &Act<'_>, to: std::net::IpAddr, protocol: u32, pattern: &str) -> Vec<Hit> {
+    let ground = ground(act);
+    let who = || named(act.lineage, act.process.key);
+    if to.is_loopback() || to.is_multicast() {
+        return Vec::new();
+    }
+    if !matches!(protocol, 1 | 58) {
+        if is_work(act, "raw-sockets")
+            || ground == Ground::Named
+            || (ground == Ground::Project && is_test(act))
+        {
+            return Vec::new();
+        }
+        let confidence = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
+        let title = format!("{} sent packets by hand (protocol {protocol}) to {to}", who());
+        return attack(act, &DETECTION, (Severity::High, confidence), title, to.to_string());
+    }
+    let prefix = format!("{to} {protocol} ");
+    let strand = act.lineage.strand(act.process.key);
+    let others: BTreeSet<&str> = strand
+        .noted("packet")
+        .filter_map(|note| note.object.strip_prefix(&prefix))
+        .chain([pattern])
+        .collect();
+    if others.len() < PATTERNS {
+        return Vec::new();
+    }
+    let title = format!("{} sent {to} echo requests that carry other bytes each time", who());
+    attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, to.to_string())
+}
+
+/// Several TLS connections without a name to one bare address, then one to where no name leads: names were asked there.
+fn asked_elsewhere(act: &Act<'_>, object: &str) -> Vec<Hit> {
+    if !act.explanation.is_undeclared() || !is_bare(act) {
+        return Vec::new();
+    }
+    let strand = act.lineage.strand(act.process.key);
+    let greeted = |note: &crate::lineage::Touch| note.object.split(' ').next().map(ToOwned::to_owned);
+    let servers: Vec<String> = strand.noted("nameless-hello").filter_map(greeted).collect();
+    let is_asked = |server: &&String| {
+        let is_elsewhere = server.as_str() != object;
+        let is_public = server.parse::<std::net::SocketAddr>().is_ok_and(|server| is_public(server.ip()));
+        is_elsewhere && is_public && servers.iter().filter(|other| other == server).count() >= NAMELESS
+    };
+    let Some(server) = servers.iter().find(is_asked) else { return Vec::new() };
+    let title = format!(
+        "{} asked {server} by TLS without a name, again and again, and then connected to {object} without a name",
+        named(act.lineage, act.process.key)
+    );
+    attack(act, &DETECTION, (Severity::Medium, Confidence::Medium), title, server.clone())
+}
+
 fn over_tls(act: &Act<'_>, object: &str) -> Vec<Hit> {
     if act.explanation.reason().is_some() || is_work(act, "browsers") {
         return Vec::new();
@@ -162,6 +254,9 @@ fn over_tls(act: &Act<'_>, object: &str) -> Vec<Hit> {
     );
     let weight = match ground(act) {
         Ground::Foreign => (Severity::High, Confidence::Medium),
+        Ground::Project if PUBLIC.contains(&object) || matches!(act.activity, Activity::Query { .. }) => {
+            (Severity::Medium, Confidence::Medium)
+        }
         _ => (Severity::Low, Confidence::Low),
     };
     attack(act, &DETECTION, weight, title, object)
@@ -194,13 +289,16 @@ fn question(act: &Act<'_>, name: &str, kind: &str, more: u16, is_own_server: boo
         names.iter().filter(|name| split(name).is_some_and(|(labels, _)| carries(&labels))).count();
     let is_record = matches!(kind, "TXT" | "NULL" | "KEY" | "CNAME" | "MX" | "SRV");
     let is_channel = carrying >= CARRYING || names.len() >= MADE_UP;
+    // An install script needs no name like this even once.
+    let is_whole = act.process.standing == Standing::Script && is_whole(name);
     // One name that is full to the brim, for records that nobody looks up a host by, after a secret was read.
     let is_full = carries(&labels) && (has_secret || (labels.len() >= 100 && (is_record || !is_own_server)));
-    if !is_channel && !is_full {
+    if !is_channel && !is_full && !is_whole {
         return Vec::new();
     }
     let title = format!("{who} asked for names below {domain} that carry data ({} so far)", names.len());
     let confidence = if carrying >= CARRYING || has_secret { Confidence::High } else { Confidence::Medium };
+    let severity = if is_channel || is_full { severity } else { Severity::Medium };
     attack(act, &DETECTION, (severity, confidence), title, object)
 }
 
@@ -277,6 +375,48 @@ mod tests {
                 "egress-undeclared divergence low 203.0.113.9:8",
             ],
         );
+    }
+
+    #[test]
+    fn packets_by_hand_and_echo_requests_that_carry_something() {
+        let pings = |program: &str, count: usize, is_same: bool| {
+            let mut trace = format!("1 > 2 launch /usr/bin/make make test\n2 > 3 launch {program} x\n");
+            for at in 0..count {
+                let pattern = if is_same { 0 } else { at };
+                writeln!(trace, "3 by-packet 203.0.113.7 1 {pattern}").unwrap();
+            }
+            findings("make test\n", "", &trace)
+        };
+        let told = ["!egress-covert-channel attack high 203.0.113.7"];
+        assert_eq!(pings("/usr/bin/python3.11", 30, false), told);
+        assert_eq!(pings("/usr/bin/ping", 30, false), told);
+        assert_eq!(pings("/usr/bin/java", 30, true), [""; 0]);
+        assert_eq!(pings("/usr/bin/ping", 4, false), [""; 0]);
+        for (program, told) in [("/usr/bin/python3.11", 1), ("/usr/bin/traceroute", 0), ("/usr/bin/go", 0)] {
+            let trace = format!(
+                "1 > 2 launch /usr/bin/make make\n2 > 3 launch {program} x\n3 by-packet 203.0.113.7 253 a"
+            );
+            assert_eq!(findings("make\n", "", &trace).len(), told, "{program}");
+        }
+    }
+
+    #[test]
+    fn names_asked_over_tls_without_a_name() {
+        let hellos = |count: usize| {
+            let mut trace = "1 > 2 launch /usr/bin/make make\n2 > 3 launch /w/tool tool\n".to_owned();
+            for _ in 0..count {
+                trace += "3 connect 203.0.113.7:443\n3 nameless 203.0.113.7:443\n";
+            }
+            findings("make\n", "", &(trace + "3 connect 203.0.113.8:8443"))
+        };
+        let over_http =
+            "1 > 2 launch /usr/bin/make make\n2 > 3 launch /w/tool tool\n3 ask A a.example 203.0.113.7:443";
+        assert_eq!(
+            findings("make\n", "", over_http),
+            ["egress-covert-channel attack medium 203.0.113.7:443"]
+        );
+        assert!(hellos(3).contains(&"egress-covert-channel attack medium 203.0.113.7:443".to_owned()));
+        assert_eq!(hellos(1).len(), 2);
     }
 
     #[test]

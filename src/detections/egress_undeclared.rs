@@ -4,6 +4,9 @@
 //! A TCP or UDP destination that the step's text does not name, that does not follow from the
 //! nature of a declared command (a package client and its registry, git and its remote), and that
 //! no entry of the policy allows. With a policy: a destination outside its `network` list.
+//! A public address that no name was asked for weighs more: from an install script, below a coding agent that may only read, or after
+//! the environment was printed or hidden code was run below the same command. Loopback, private addresses and networks that the
+//! job made itself don't count.
 //!
 //! ## Why it matters
 //! Stolen data has to leave. On its own an undeclared destination is a note; after a credential
@@ -16,9 +19,13 @@
 //! ## Known limits
 //! Names come from the answers of name servers; with DNS over HTTPS only the address is known.
 
-use super::{Act, Detection, Hit, carried, could_carry, named, sureness};
+use super::{
+    Act, Detection, Hit, carried, could_carry, env_harvest, is_bare, is_bare_object, is_below_reader, named,
+    sureness,
+};
 use crate::divergence::Effect;
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
+use crate::lineage::Standing;
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("egress-undeclared"),
@@ -56,6 +63,13 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             if !act.explanation.is_undeclared() {
                 return Vec::new();
             }
+            if let Some((story, evidence, weight)) = joined(act) {
+                let (severity, confidence) = weight;
+                let mut found = hit(act.process.key, object, evidence, confidence, story);
+                found.severity = severity;
+                found.remedy = None;
+                return vec![found];
+            }
             vec![Hit {
                 rule: &DETECTION,
                 kind: Kind::Divergence,
@@ -82,8 +96,71 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
                 hit(contact.process, &contact.object, vec![contact.sequence], confidence, story)
             })
             .collect(),
+        // What a program opens whomever it talks to, handed to another one over loopback, which had connected outwards.
+        Effect::Read { store, by_owner: true, .. } if relays(act) => strand
+            .contacts
+            .iter()
+            .filter(|contact| contact.process != act.process.key && is_bare_object(&contact.object))
+            .take(1)
+            .map(|contact| {
+                let who = named(act.lineage, act.process.key);
+                let story = format!("while {who}, which talks over loopback, read {}", store.title);
+                let mut found =
+                    hit(contact.process, &contact.object, vec![contact.sequence], Confidence::Medium, story);
+                found.severity = Severity::Medium;
+                found
+            })
+            .collect(),
         _ => Vec::new(),
     }
+}
+
+/// Whether the process has connected to something on loopback.
+fn relays(act: &Act<'_>) -> bool {
+    act.lineage.strand(act.process.key).noted("loopback").any(|note| note.process == act.process.key)
+}
+
+/// What makes a destination that nothing explains more than a note: how the sentence goes on, the records, the weight.
+fn joined(act: &Act<'_>) -> Option<(String, Vec<u64>, (Severity, Confidence))> {
+    let strand = act.lineage.strand(act.process.key);
+    let own = act.process;
+    if let Some(note) = env_harvest::dumped(act) {
+        let story = format!("after {} put out the environment", named(act.lineage, note.process));
+        return Some((story, vec![note.sequence], (Severity::High, Confidence::High)));
+    }
+    if !is_bare(act) {
+        return None;
+    }
+    if let Some(note) = strand.noted("hidden-code").next() {
+        let story = format!("after {} ran code that no file holds", named(act.lineage, note.process));
+        return Some((story, vec![note.sequence], (Severity::High, Confidence::Medium)));
+    }
+    let took_token =
+        |read: &&crate::lineage::Touch| read.process == own.key && read.by_owner && !read.is_casual;
+    if own.is_agent
+        && let Some(read) = strand.reads.iter().find(took_token)
+    {
+        let story = format!("by its bare address, after it read {}", read.title);
+        return Some((story, vec![read.sequence], (Severity::High, Confidence::Medium)));
+    }
+    let relayed = strand.reads.iter().find(|read| {
+        let is_handed = |note: &crate::lineage::Touch| note.process == read.process;
+        read.process != own.key && strand.noted("loopback").any(is_handed)
+    });
+    if let Some(read) = relayed {
+        let reader = named(act.lineage, read.process);
+        let story = format!("while {reader}, which talks over loopback, read {}", read.title);
+        return Some((story, vec![read.sequence], (Severity::Medium, Confidence::Medium)));
+    }
+    let (who, weight) = match own.standing {
+        Standing::Script => ("an install script's doing", (Severity::High, Confidence::High)),
+        Standing::Undeclared => ("nothing that the step names", (Severity::High, Confidence::Medium)),
+        _ if own.errand.is_some() && is_below_reader(act) => {
+            ("below a coding agent that may only read", (Severity::High, Confidence::Medium))
+        }
+        _ => return None,
+    };
+    Some((format!("by its bare address: {who}"), Vec::new(), weight))
 }
 
 #[cfg(test)]
@@ -124,6 +201,61 @@ mod tests {
              3 connect 203.0.113.9:0",
             &[],
         );
+    }
+
+    #[test]
+    fn a_bare_public_address_weighs_by_who_asks() {
+        for (above, line) in [
+            ("/usr/bin/node node /usr/bin/npm ci", "!egress-undeclared attack high 203.0.113.7:443"),
+            ("/usr/bin/make make", "egress-undeclared divergence low 203.0.113.7:443"),
+        ] {
+            let lines = findings(
+                "npm ci\nmake\n",
+                "",
+                &format!(
+                    "1 > 2 launch {above}\n2 > 3 launch /usr/bin/python3.11 python3 x.py\n3 connect 203.0.113.7:443"
+                ),
+            );
+            assert_eq!(lines, [line], "{above}");
+        }
+        // A name, a private address, a question for the route and a network of one's own.
+        expect(
+            "npm ci\n",
+            "answer cdn.example 203.0.113.2
+             1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+             2 > 3 launch /usr/bin/node node install.js
+             3 connect 203.0.113.2:443
+             3 connect 10.0.0.7:443
+             2 > 4 launch /usr/bin/unshare unshare -n x
+             4 leave network
+             4 > 5 launch /usr/bin/node node x.js
+             5 connect 203.0.113.9:443",
+            &[
+                "egress-undeclared divergence low 10.0.0.7:443",
+                "egress-undeclared divergence low 203.0.113.9:443",
+                "egress-undeclared divergence low cdn.example:443",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_read_here_and_sent_there_over_loopback() {
+        let relay = "1 > 2 launch /usr/bin/make make
+             2 > 3 launch /usr/bin/python3.11 python3 x.py
+             3 > 4
+             3 connect 127.0.0.1:4000\n";
+        for order in
+            ["4 connect 203.0.113.7:443\n3 read ~/.netrc", "3 read ~/.netrc\n4 connect 203.0.113.7:443"]
+        {
+            let lines = findings("make\n", "", &format!("{relay}{order}"));
+            assert_eq!(lines, ["egress-undeclared attack medium 203.0.113.7:443"], "{order}");
+        }
+        let alone = "1 > 2 launch /usr/bin/make make
+             2 > 3 launch /usr/bin/python3.11 python3 x.py
+             3 read ~/.netrc
+             3 connect 127.0.0.1:4000
+             3 connect 203.0.113.7:443";
+        assert_eq!(findings("make\n", "", alone), ["egress-undeclared divergence low 203.0.113.7:443"]);
     }
 
     #[test]

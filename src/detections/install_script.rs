@@ -1,8 +1,10 @@
 //! An install or build script fetches a program and runs it.
 //!
 //! ## What it sees
-//! Other people's code below a package client that connects to something nothing explains, and then a program that this job put into a
-//! scratch folder is launched in the same strand.
+//! Other people's code below a package client that does two of these: it connects to something nothing explains, and it runs a program
+//! that this job put into a scratch folder or into a home, outside of the package, or a copy of one of the system's. It writes what the
+//! next job does, and runs or sends something. It asks for one name that spells data. And a script that runs at all where the
+//! policy denies it or the step's own words turn scripts off.
 //!
 //! ## Why it matters
 //! So the second stage comes: what the package held was reviewed, what it fetched was not.
@@ -13,11 +15,12 @@
 //! ## Known limits
 //! A binary that an install script fetches into its own package, as many honest ones do, is no finding; what it then does is judged.
 
-use super::{Act, Detection, Ground, Hit, attack, ground, named};
+use super::{Act, Detection, Hit, attack, egress_covert_channel, is_scratch, named};
+use crate::catalogue;
 use crate::divergence::Effect;
-use crate::event::Activity;
+use crate::event::{Activity, Launch, ProcessKey};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
-use crate::lineage::Standing;
+use crate::lineage::{Standing, Touch};
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("install-script"),
@@ -31,32 +34,124 @@ pub const DETECTION: Detection = Detection {
     check,
 };
 
-fn check(act: &Act<'_>) -> Vec<Hit> {
-    let (Effect::Launch { program }, Activity::Launch(launch)) = (act.effect, act.activity) else {
-        return Vec::new();
+/// Whether an install script starts a program that the job itself put into a scratch folder or into a home.
+pub(super) fn is_second_stage(act: &Act<'_>, launch: &Launch) -> bool {
+    let path = &launch.program().path;
+    let workspace = format!("{}/", act.context.job.workspace);
+    // Package clients unpack into the workspace and into their own folders of a home.
+    let in_home = || {
+        act.context.homes.iter().any(|home| path.strip_prefix(home).is_some_and(|rest| rest.starts_with('/')))
+            && !path.contains("/node_modules/")
+            && !path.contains("/site-packages/")
+            && !path.contains("/.cargo/")
+            && act.lineage.get(act.process.key).is_some_and(|process| is_scripts(act, process.key))
     };
-    let file = launch.program();
-    let is_scratch = ["/tmp/", "/var/tmp/", "/dev/shm/"].iter().any(|folder| file.path.starts_with(folder));
-    if !is_scratch
-        || ground(act) != Ground::Foreign
-        || act.process.standing != Standing::Script
-        || !act.lineage.has_written(&file.path)
-        || file.path.starts_with(&format!("{}/", act.context.job.workspace))
-    {
+    act.process.standing == Standing::Script
+        && act.lineage.has_written(path)
+        && act.lineage.placed_by(path).is_none()
+        && !path.starts_with(&workspace)
+        && (is_scratch(path) || in_home())
+}
+
+fn is_scripts(act: &Act<'_>, key: ProcessKey) -> bool {
+    act.lineage.get(key).is_some_and(|process| process.standing == Standing::Script)
+}
+
+fn check(act: &Act<'_>) -> Vec<Hit> {
+    if act.process.standing != Standing::Script {
         return Vec::new();
     }
+    match (act.effect, act.activity) {
+        (Effect::Launch { program }, Activity::Launch(launch)) => {
+            if let Some(hits) = unexpected(act, program) {
+                return hits;
+            }
+            if is_second_stage(act, launch) { staged(act, program) } else { Vec::new() }
+        }
+        (Effect::Connect { object, .. }, _) if act.explanation.is_undeclared() => connected(act, object),
+        (Effect::Write { path, .. }, _) if catalogue::is_object("job-definitions", path) => {
+            defined(act, path)
+        }
+        (Effect::Other, Activity::Query { name, .. }) if egress_covert_channel::is_whole(name) => {
+            let title = format!("An install script asked for a name that spells data ({})", act.process.name);
+            attack(act, &DETECTION, (Severity::Medium, Confidence::Medium), title, name)
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// A program of its own is run, after it talked to somebody.
+fn staged(act: &Act<'_>, program: &str) -> Vec<Hit> {
     let strand = act.lineage.strand(act.process.key);
-    let is_scripts = |key| act.lineage.get(key).is_some_and(|process| process.standing == Standing::Script);
-    let Some(contact) = strand.contacts.iter().find(|contact| is_scripts(contact.process)) else {
-        return Vec::new();
-    };
-    let title = format!(
-        "An install script runs {program}, after {} connected to {}",
-        named(act.lineage, contact.process),
-        contact.object
-    );
-    let mut hits = attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, program);
-    hits[0].evidence.push(contact.sequence);
+    let contact = strand.contacts.iter().find(|contact| is_scripts(act, contact.process));
+    if let Some(contact) = contact {
+        let title = format!(
+            "An install script runs {program}, after {} connected to {}",
+            named(act.lineage, contact.process),
+            contact.object
+        );
+        return joined(act, title, program, contact);
+    }
+    let definition = strand.noted("definition").find(|note| is_scripts(act, note.process));
+    definition.map_or_else(Vec::new, |note| {
+        joined(act, format!("An install script runs {program}, and wrote {}", note.object), program, note)
+    })
+}
+
+/// It talks to somebody, after it ran a program of its own or changed what the next job does.
+fn connected(act: &Act<'_>, object: &str) -> Vec<Hit> {
+    let strand = act.lineage.strand(act.process.key);
+    if let Some(note) = strand.noted("stage").find(|note| is_scripts(act, note.process)) {
+        let title = format!("An install script ran {}, and connected to {object}", note.object);
+        return joined(act, title, object, note);
+    }
+    let definition = strand.noted("definition").find(|note| is_scripts(act, note.process));
+    definition.map_or_else(Vec::new, |note| {
+        joined(
+            act,
+            format!("An install script wrote {}, and connected to {object}", note.object),
+            object,
+            note,
+        )
+    })
+}
+
+/// It changes what the next job does, after it talked to somebody.
+fn defined(act: &Act<'_>, path: &str) -> Vec<Hit> {
+    let strand = act.lineage.strand(act.process.key);
+    let contact = strand.contacts.iter().find(|contact| is_scripts(act, contact.process));
+    contact.map_or_else(Vec::new, |contact| {
+        joined(
+            act,
+            format!("An install script wrote {path}, after it connected to {}", contact.object),
+            path,
+            contact,
+        )
+    })
+}
+
+/// A script runs though the step's own words turn scripts off.
+fn unexpected(act: &Act<'_>, program: &str) -> Option<Vec<Hit>> {
+    let parent = act.process.parent.and_then(|parent| act.lineage.get(parent))?;
+    if parent.standing == Standing::Script {
+        return None;
+    }
+    let words = &parent.launch.as_deref()?.arguments;
+    let is_off = words.iter().any(|word| {
+        matches!(word.as_str(), "--ignore-scripts" | "--ignore-scripts=true" | "--mode=skip-build")
+    });
+    is_off.then(|| {
+        let title = format!(
+            "{} started {program}, an install script, though the step turns scripts off",
+            parent.name
+        );
+        attack(act, &DETECTION, (Severity::Medium, Confidence::Medium), title, program)
+    })
+}
+
+fn joined(act: &Act<'_>, title: String, object: &str, note: &Touch) -> Vec<Hit> {
+    let mut hits = attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, object);
+    hits[0].evidence.push(note.sequence);
     hits
 }
 
@@ -78,6 +173,36 @@ mod tests {
              4 create /tmp/.x
              3 > 5 launch /tmp/.x x"
         ));
+    }
+
+    #[test]
+    fn a_stage_before_the_connection_in_a_home_or_with_a_new_workflow() {
+        let script =
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm ci\n2 > 3 launch /usr/bin/node node install.js\n";
+        for acts in [
+            "3 create /tmp/scan\n3 > 4 launch /tmp/scan scan\n3 connect 203.0.113.7:443",
+            "3 connect 203.0.113.7:443\n3 create ~/.bun/bin/bun\n3 > 4 launch !/home/u/.bun/bin/bun bun x.js",
+            "3 create /w/.github/workflows/x.yml\n3 connect 203.0.113.7:443",
+            "3 connect 203.0.113.7:443\n3 create /w/.github/workflows/x.yml",
+        ] {
+            assert!(told(&format!("{script}{acts}")), "{acts}");
+        }
+        for acts in [
+            "3 create /w/.github/workflows/x.yml",
+            "3 create ~/.bun/bin/bun\n3 > 4 launch !/home/u/.bun/bin/bun bun",
+        ] {
+            assert!(!told(&format!("{script}{acts}")), "{acts}");
+        }
+    }
+
+    #[test]
+    fn scripts_that_are_turned_off_and_run() {
+        let lines = findings(
+            "npm ci --ignore-scripts\n",
+            "",
+            "1 > 2 launch /usr/bin/node node /usr/bin/npm ci --ignore-scripts\n2 > 3 launch /usr/bin/dash sh -c x\n3 > 4 launch /usr/bin/node node x.js",
+        );
+        assert_eq!(lines, ["install-script attack medium /usr/bin/dash"]);
     }
 
     #[test]

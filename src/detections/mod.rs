@@ -39,11 +39,14 @@ mod sandbox_path_escape;
 mod sensor_evasion;
 mod startup_hijack;
 
+use std::net::SocketAddr;
+
 use crate::catalogue;
 use crate::commands::{self, Network};
-use crate::divergence::{self, Act, Effect, Explanation};
-use crate::event::{Activity, ProcessKey};
+use crate::divergence::{self, Act, Effect, Explanation, is_public};
+use crate::event::{Activity, Launch, ProcessKey};
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
+use crate::intent::{basename, is_shell};
 use crate::lineage::{Lineage, Process, Standing, Strand, Touch};
 
 /// The rules that the engine itself speaks for: the policy's three planes, and losses.
@@ -58,6 +61,7 @@ pub use coverage_records::DETECTION as RECORDS;
 pub use egress_undeclared::DETECTION as EGRESS;
 pub use exception_expired::DETECTION as EXPIRED;
 pub use file_undeclared::DETECTION as FILE;
+pub use install_script::DETECTION as INSTALL;
 pub use log_artifact_leak::DETECTION as LEAK;
 pub use log_artifact_leak::weight as leak_weight;
 pub use policy_changed::DETECTION as POLICY_CHANGED;
@@ -66,6 +70,7 @@ pub use run_undeclared::DETECTION as RUN;
 pub use runner_takeover::DETECTION as TAKEOVER;
 pub use sandbox_path_escape::is_astray;
 pub use sensor_evasion::DETECTION as EVASION;
+pub use startup_hijack::DETECTION as START;
 
 /// Every rule, by id.
 pub fn all() -> &'static [&'static Detection] {
@@ -231,7 +236,12 @@ fn of_process(path: &str) -> Option<(u32, &str)> {
 /// Whether a read of this path is put before the rules, though it is no credential store. Asked for every open.
 pub fn is_watched(path: &str) -> bool {
     match path.strip_prefix("/proc/") {
-        Some(rest) => rest.ends_with("/environ") || rest.ends_with("/mem") || rest == "kcore",
+        Some(rest) => {
+            rest.ends_with("/environ")
+                || rest.ends_with("/mem")
+                || rest.ends_with("/cmdline")
+                || rest == "kcore"
+        }
         None => {
             path == "/dev/mem"
                 || path == "/dev/kmem"
@@ -239,6 +249,7 @@ pub fn is_watched(path: &str) -> bool {
                 || ci_token_abuse::is_variable_file(path)
                 || container_escape::is_disk(path)
                 || library(path).is_some()
+                || path.starts_with("/run/edamame-guard/")
         }
     }
 }
@@ -450,6 +461,279 @@ pub fn tampered(act: &Act<'_>) -> Option<(&'static str, String)> {
     build_tamper::tampered(act)
 }
 
+/// What else the strand has to remember of an act.
+pub fn also_kept(act: &Act<'_>) -> Vec<(&'static str, String)> {
+    let own = act.process;
+    match (act.effect, act.activity) {
+        (Effect::Launch { .. }, Activity::Launch(launch)) => {
+            let mut notes = Vec::new();
+            if is_environment_dump(launch) {
+                notes.push(("environment", own.name.to_string()));
+            }
+            notes.extend(false_name(act, launch).map(|name| ("false-name", name)));
+            notes.extend(copied(act.lineage, own).map(|original| ("copied", original.to_owned())));
+            if install_script::is_second_stage(act, launch) {
+                notes.push(("stage", launch.program().path.clone()));
+            }
+            notes
+        }
+        (Effect::Other, Activity::Open { file, access }) => {
+            let entry = of_process(&file.path);
+            if let Some((pid, "cmdline")) = entry {
+                return if pid == own.key.pid {
+                    Vec::new()
+                } else {
+                    vec![("command-line", file.path.clone())]
+                };
+            }
+            if entry == Some((own.key.pid, "environ")) {
+                vec![("environment-file", file.path.clone())]
+            } else if !access.read && !access.write && !access.create {
+                vec![("resolved", file.path.clone())]
+            } else if act.lineage.planted(&file.path).is_some() {
+                vec![("started-with", file.path.clone())]
+            } else {
+                Vec::new()
+            }
+        }
+        (Effect::Read { path, by_owner: false, .. }, _) => {
+            vec![("opened", format!("{path} {}", act.sequence))]
+        }
+        (Effect::Write { path, .. }, activity) => {
+            let own_image = own.launch.as_deref().map(|launch| &launch.executable.path);
+            let mut notes = Vec::new();
+            if matches!(activity, Activity::Delete { .. }) {
+                if own_image == Some(path) && act.lineage.has_written(path) {
+                    notes.push(("own-image-removed", path.clone()));
+                }
+            } else if act.lineage.strand(own.key).contacts.iter().any(|contact| contact.process == own.key) {
+                notes.push(("fetched", path.clone()));
+            }
+            if is_scratch(path) && !matches!(activity, Activity::Delete { .. }) {
+                notes.push(("scratch-file", path.clone()));
+            }
+            if startup_hijack::plants(act, path) {
+                notes.push(("planted", path.clone()));
+            }
+            if catalogue::is_object("job-definitions", path) {
+                notes.push(("definition", path.clone()));
+            }
+            notes
+        }
+        (Effect::Other, Activity::Namespace { kinds, entered: false }) => {
+            let has_network = kinds.iter().any(|kind| kind == "network");
+            if has_network { vec![("network-namespace", String::new())] } else { Vec::new() }
+        }
+        (Effect::Other, Activity::Ring) => vec![("ring", String::new())],
+        (Effect::Other, Activity::Title { name }) if is_false_title(act, name) => {
+            vec![("false-name", name.clone())]
+        }
+        (Effect::Other, Activity::UnixConnect { file, outside })
+            if is_strangers_socket(&file.path, *outside) =>
+        {
+            vec![("outside-service", file.path.clone())]
+        }
+        (Effect::Other, Activity::Hello { to, name: None }) => {
+            vec![("nameless-hello", format!("{to} {}", act.sequence))]
+        }
+        (Effect::Other, Activity::Packet { to, protocol, pattern }) => {
+            vec![("packet", format!("{to} {protocol} {pattern}"))]
+        }
+        (Effect::Connect { object, address, .. }, _) => {
+            let is_bare = *object == address.to_string() && act.explanation.is_undeclared();
+            if is_bare { vec![("bare-contact", format!("{object} {}", act.sequence))] } else { Vec::new() }
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a connection goes to an address of the public network that no name was asked for, from the machine's own
+/// network: stand-in services of tests live in private ones.
+fn is_bare(act: &Act<'_>) -> bool {
+    let Effect::Connect { object, address, transport } = act.effect else { return false };
+    // Connecting a datagram socket sends nothing; it is how a program asks for its own address.
+    let is_question =
+        matches!(act.activity, Activity::Connect { transport: crate::event::Transport::Udp, .. });
+    *object == address.to_string()
+        && is_public(address.ip())
+        && !is_question
+        && *transport != crate::event::Transport::Other
+        && !cloud_metadata::is_metadata(address.ip())
+        && address.port() != 53
+        && !act
+            .lineage
+            .strand(act.process.key)
+            .noted("network-namespace")
+            .any(|note| act.lineage.is_at_or_below(act.process.key, note.process))
+}
+
+/// Whether a process works for a coding agent whose own words allow it to read only, no shell and no network.
+fn is_below_reader(act: &Act<'_>) -> bool {
+    const REACHING: &[&str] =
+        &["bash", "shell", "web", "mcp", "fetch", "*", "run", "task", "agent", "computer"];
+    let agent = act.lineage.ancestors(act.process.key).find(|process| process.is_agent);
+    let Some(launch) = agent.and_then(|agent| agent.launch.as_deref()) else { return false };
+    let mut words = launch.arguments.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        let (name, value) = word.split_once('=').map_or((word, None), |(name, value)| (name, Some(value)));
+        if matches!(name, "--allowedTools" | "--allowed-tools" | "--tools") {
+            let listed = value.or_else(|| words.next()).unwrap_or_default().to_ascii_lowercase();
+            return !listed.is_empty() && !REACHING.iter().any(|tool| listed.contains(tool));
+        }
+        let value = || value.or_else(|| words.clone().next()).unwrap_or_default();
+        if (matches!(name, "--sandbox" | "-s") && value() == "read-only")
+            || (matches!(name, "--permission-mode" | "--approval-mode") && value() == "plan")
+        {
+            return true;
+        }
+    }
+    false
+}
+
+/// The same of a destination that was contacted earlier.
+fn is_bare_object(object: &str) -> bool {
+    object.parse::<SocketAddr>().is_ok_and(|address| is_public(address.ip()))
+}
+
+/// A program that prints its whole environment: `env` or `printenv` without a word behind it.
+fn is_environment_dump(launch: &Launch) -> bool {
+    let (name, words) = launch.applet().unwrap_or_else(|| {
+        (basename(&launch.executable.path), launch.arguments.get(1..).unwrap_or_default())
+    });
+    launch.script.is_none()
+        && matches!(name, "env" | "printenv" | "coreutils")
+        && words
+            .iter()
+            .all(|word| matches!(word.as_str(), "-0" | "--null" | "-v" | "--debug" | "env" | "printenv"))
+}
+
+/// The system's program that a process runs a copy of under another name; versions and endings make no other name.
+///
+/// Only of programs that do what they are told: interpreters, shells, clients. A copy of any other does what it did before.
+fn copied<'a>(lineage: &Lineage, process: &'a Process) -> Option<&'a str> {
+    const OBEDIENT: &[&str] =
+        &["interpreters", "shells", "transfer", "ssh", "git", "containers", "clouds", "forges"];
+    const OTHERS: &[&str] = &[
+        "openssl", "gdb", "strace", "nmap", "tmux", "screen", "gpg", "sudo", "su", "env", "xargs", "find",
+        "awk", "mawk", "gawk", "grep", "tar", "dd", "sqlite3",
+    ];
+    let original = process.copy_of.as_deref()?;
+    let name = basename(original);
+    let path = &process.launch.as_deref()?.executable.path;
+    let is_obedient =
+        commands::tool(name).is_some_and(|tool| OBEDIENT.contains(&tool.id)) || OTHERS.contains(&name);
+    if !is_obedient || !lineage.has_written(path) {
+        return None;
+    }
+    let stem = |path: &str| {
+        basename(path)
+            .trim_end_matches(|letter: char| letter.is_ascii_digit() || matches!(letter, '.' | '-'))
+            .to_ascii_lowercase()
+    };
+    let (own, others) = (stem(path), stem(original));
+    // `cc` is `gcc` is `x86_64-linux-gnu-gcc`; Debian's names for one file.
+    let is_same = own == others || own.ends_with(&others) || others.ends_with(&own);
+    (!is_same || own.is_empty()).then_some(original)
+}
+
+/// A name of the runner's, the kernel's or the guard's that a program calls itself by and that is not its own.
+fn false_name(act: &Act<'_>, launch: &Launch) -> Option<String> {
+    let word = launch.arguments.first()?;
+    let claimed = match word.strip_prefix('[') {
+        // A thread of the kernel: `[kworker/0:1]`.
+        Some(thread) => thread.split(['/', ':', ']']).next().unwrap_or(thread),
+        None => basename(word).split([' ', ':']).next().unwrap_or(word),
+    };
+    let is_trusted = catalogue::is_object("trusted-names", claimed);
+    (is_trusted && !is_named_so(act, launch, claimed)).then(|| claimed.to_owned())
+}
+
+fn is_false_title(act: &Act<'_>, name: &str) -> bool {
+    let is_its_own = act.process.launch.as_deref().is_some_and(|launch| is_named_so(act, launch, name));
+    catalogue::is_object("trusted-names", name) && !is_its_own
+}
+
+/// Whether the image has this name, cut as the kernel cuts it, and was there before the job.
+fn is_named_so(act: &Act<'_>, launch: &Launch, name: &str) -> bool {
+    const KERNEL_NAME: usize = 15;
+    let cut = |text: &str| text.chars().take(KERNEL_NAME).collect::<String>();
+    let stem = name.trim_end_matches(')').trim_start_matches('(');
+    [&launch.executable, launch.program()].iter().any(|file| {
+        let is_late = act.lineage.has_written(&file.path)
+            || file.changed.is_some_and(|changed| changed >= act.context.started);
+        cut(basename(&file.path)) == cut(stem) && !is_late
+    })
+}
+
+/// A unix socket where somebody listens who is neither of the job nor a service of the host's own.
+fn is_strangers_socket(path: &str, outside: bool) -> bool {
+    // Who listens on a name without a path is only known of streams.
+    (outside || path.starts_with('@')) && !catalogue::is_object("host-services", path)
+}
+
+/// Whether an interpreter takes its code from its input: no script, no `-c`.
+fn reads_its_input(launch: &Launch) -> bool {
+    let name = basename(&launch.executable.path);
+    let interpreter = ["python", "node", "perl", "ruby", "php"].iter().any(|known| {
+        name.strip_prefix(known)
+            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
+    });
+    if launch.script.is_some() || !(interpreter || is_shell(name)) {
+        return false;
+    }
+    let words = launch.arguments.get(1..).unwrap_or_default();
+    match words.iter().position(|word| !word.starts_with('-') || word == "-" || word == "--") {
+        Some(at) if words[at] == "-" => true,
+        Some(at) if words[at].starts_with("/dev/stdin") || words[at].starts_with("/dev/fd/") => true,
+        // `sh -s -- words` reads its input too.
+        Some(at) => is_shell(name) && words[..at].iter().any(|word| word == "-s"),
+        None => {
+            !words.iter().any(|word| {
+                word.starts_with("--version")
+                    || (!word.starts_with("--") && word.contains(['c', 'e', 'V', 'm', 'p', 'r']))
+            }) || words
+                .iter()
+                .all(|word| matches!(word.as_str(), "-e" | "-eu" | "-ex" | "-eux") && is_shell(name))
+        }
+    }
+}
+
+/// The file that a process runs: its image, or for an interpreter the script that its words name.
+fn run_file(launch: &Launch) -> String {
+    if let Some(script) = &launch.script {
+        return script.path.clone();
+    }
+    let words = launch.arguments.get(1..).unwrap_or_default();
+    let is_code = |name: &str| {
+        is_shell(name)
+            || ["python", "node", "perl", "ruby", "php", "lua", "deno", "bun", "java", "tclsh"]
+                .iter()
+                .any(|known| name.starts_with(known))
+    };
+    let script = words.iter().find(|word| !word.starts_with('-'));
+    match script.filter(|_| is_code(basename(&launch.executable.path))) {
+        Some(word) if word.starts_with('/') => word.clone(),
+        Some(word) => crate::event::normal_path(&format!("{}/{word}", launch.directory)),
+        None => launch.executable.path.clone(),
+    }
+}
+
+/// A folder that anybody may write and nobody keeps anything in.
+fn is_scratch(path: &str) -> bool {
+    ["/tmp/", "/var/tmp/", "/dev/shm/", "/run/user/"].iter().any(|folder| path.starts_with(folder))
+}
+
+/// Whether a process does what it does after the command that started it was over: its parents are gone.
+fn has_left(act: &Act<'_>) -> bool {
+    let own = act.process;
+    let root = own.strand;
+    let is_over = root != own.key && act.lineage.get(root).is_some_and(|root| root.ended);
+    let mut above = act.lineage.ancestors(own.key);
+    let is_gone = |process: Option<&Process>| process.is_some_and(|process| process.ended);
+    let parent = is_gone(above.next());
+    parent && (is_over || is_gone(above.next()))
+}
+
 /// A rule that is told by the engine itself.
 fn nothing(_: &Act<'_>) -> Vec<Hit> {
     Vec::new()
@@ -560,6 +844,11 @@ impl Detection {
             "cloud-metadata" => Some("the machine's cloud identity"),
             _ => None,
         }
+    }
+
+    /// Under which name the strand remembers that this rule fired, for joins.
+    pub fn joins(&self) -> Option<&'static str> {
+        matches!(self.id.0, "fileless-obfuscated-exec").then_some("hidden-code")
     }
 
     /// The rule's page as Markdown: the `//!` comment of its file.

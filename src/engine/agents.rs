@@ -515,6 +515,13 @@ impl Engine {
                     program: process.name.to_string(),
                     object: object.clone(),
                 };
+                // What is told for the destination alone, whatever a call says, stays beside it.
+                let is_its_own = self.groups.get(&key).is_some_and(|group| {
+                    group.finding.kind == Kind::Attack && group.finding.remedy == detections::EGRESS.remedy
+                });
+                if is_its_own {
+                    continue;
+                }
                 let Some(group) = self.groups.remove(&key) else { continue };
                 hit.kind = hit.kind.min(group.finding.kind);
                 hit.severity = hit.severity.max(group.finding.severity);

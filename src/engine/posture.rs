@@ -17,6 +17,10 @@ use crate::job::{Job, StepKey};
 use crate::lineage::{Process, Standing};
 use crate::policy::Policy;
 
+/// Checks whose change by the project's own code weighs as that by others'.
+const GRAVE: &[&str] =
+    &["sudoers", "passwordless-sudo", "second-root", "unasked-sudo", "sudoers-rights", "root-by-group"];
+
 /// What the facts said so far, and who wrote what any check looks at.
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
@@ -340,7 +344,11 @@ impl Engine {
     fn weight(&self, check: &Check, process: &Process) -> Weight {
         let stolen = self.lineage.strand(process.key).reads.iter().find(|read| !read.by_owner).cloned();
         let is_others_code = matches!(process.standing, Standing::Script | Standing::Undeclared);
-        let (severity, confidence) = match (&stolen, is_others_code) {
+        // Who may become root is no part of anybody's build.
+        let is_grave = GRAVE.contains(&check.id.as_str())
+            && matches!(process.standing, Standing::Recipe | Standing::Tool | Standing::Helper)
+            && !self.is_installing(process);
+        let (severity, confidence) = match (&stolen, is_others_code || is_grave) {
             (Some(_), _) => (Severity::High, Confidence::High),
             (None, true) => (check.severity, Confidence::Medium),
             (None, false) => (Severity::Low, Confidence::Medium),
@@ -570,6 +578,13 @@ impl Engine {
         finding.evidence.dedup();
         finding.evidence.truncate(Self::EVIDENCE);
         self.groups.insert(key, Group { finding, last_sequence: writer.sequence, sent: None });
+    }
+
+    /// Whether a package manager is at work above it.
+    fn is_installing(&self, process: &Process) -> bool {
+        std::iter::once(process)
+            .chain(self.lineage.ancestors(process.key))
+            .any(|process| process.tool == Some("system-packages"))
     }
 
     /// The lines that would expect a change of this check; `place` is where in the file.

@@ -266,7 +266,7 @@ mod tests {
             Policy::parse(&learned, "learned.yml").unwrap_or_else(|error| panic!("{error}\n{learned}"));
         assert_eq!(policy.fail_on(), None::<FailOn>);
         let mut found = trace::findings(step, &learned, trace);
-        found.retain(|finding| finding.contains(" policy "));
+        found.retain(|finding| finding.contains(" policy ") || finding.contains(" attack "));
         (learned, found)
     }
 
@@ -297,7 +297,7 @@ mod tests {
         }
         assert!(learned.contains("#   egress-undeclared: node connected to 203.0.113.7:8443"), "{learned}");
         // Only what was left out is found.
-        assert_eq!(found, ["!egress-undeclared policy medium 203.0.113.7:8443"], "{learned}");
+        assert_eq!(found, ["!egress-undeclared attack high 203.0.113.7:8443"], "{learned}");
     }
 
     #[test]

@@ -487,6 +487,8 @@ unsafe fn greet(port: u16) {
         libc::connect(stream, (&raw const address).cast(), size);
         let mut ready = libc::pollfd { fd: stream, events: libc::POLLOUT, revents: 0 };
         libc::poll(&raw mut ready, 1, 100);
+        let request = b"GET / HTTP/1.0\r\n\r\n";
+        libc::send(stream, request.as_ptr().cast(), request.len(), libc::MSG_NOSIGNAL);
         let hello = [22_u8, 3, 1, 0, 4, 1, 0, 0, 0];
         libc::send(stream, hello.as_ptr().cast(), hello.len(), libc::MSG_NOSIGNAL);
     }

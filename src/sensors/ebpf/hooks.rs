@@ -25,6 +25,7 @@ pub(super) enum Tells {
     Question,
     Hello,
     Packet,
+    Request,
     Signal,
     Title,
     Ring,
@@ -185,6 +186,7 @@ static HOOKS: &[Row] = &[
     hook("io_uring-link", Tells::Link),
     hook("packet", Tells::Packet),
     hook("signal", Tells::Signal),
+    hook("http-request", Tells::Request),
     // Descriptors.
     call("open", Tells::Open, old(2), &[5], Kind::Open).from(HERE, 0),
     call("openat", Tells::Open, libc::SYS_openat, &[295], Kind::Open).from(0, 1),

@@ -309,12 +309,14 @@ pub(super) fn decode(bytes: &[u8], clock: Clock) -> Option<Decoded> {
                 duration: record.head.time.saturating_sub(record.since),
             })
         }
-        Tells::Question | Tells::Hello => {
+        Tells::Question | Tells::Hello | Tells::Request => {
             let (record, mut data) = split::<SpeechRecord>(bytes)?;
             let to = SocketAddr::new(address(record.address, record.is_ipv6 != 0), record.port);
             let data = take(&mut data, usize::try_from(record.bytes).ok()?)?;
             if tells == Tells::Hello {
                 Some(Activity::Hello { to, name: server_name(data) })
+            } else if tells == Tells::Request {
+                asked_by_http(to, data)
             } else {
                 question(to, transport(record.protocol), data)
             }
@@ -701,6 +703,23 @@ fn question(to: SocketAddr, transport: Transport, bytes: &[u8]) -> Option<Activi
         name: host(&query),
         kind: query.query_type().to_string(),
         more: header.counts.queries - 1,
+    })
+}
+
+/// A question for a name that is asked by HTTP, as the services for it want it; `None` for any other request.
+fn asked_by_http(to: SocketAddr, bytes: &[u8]) -> Option<Activity> {
+    let text = String::from_utf8_lossy(bytes);
+    let (line, rest) = text.split_once("\r\n")?;
+    let target = line.split(' ').nth(1)?;
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let is_question = path.ends_with("/dns-query") || rest.to_ascii_lowercase().contains("application/dns-");
+    let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    is_question.then(|| Activity::Query {
+        to,
+        transport: Transport::Tcp,
+        name: value("name").unwrap_or("by-http.invalid").to_ascii_lowercase(),
+        kind: value("type").unwrap_or("A").to_ascii_uppercase(),
+        more: 0,
     })
 }
 

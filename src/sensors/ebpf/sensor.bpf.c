@@ -1784,7 +1784,7 @@ int on_speech(struct __sk_buff *packet)
 	struct speaker *speaker;
 	struct bpf_sock *socket = packet->sk;
 	__u32 offset, protocol;
-	__u8 start[20], kind[2], header;
+	__u8 start[20], kind[4], header;
 	__u16 port;
 	bool is_ipv6;
 
@@ -1823,7 +1823,7 @@ int on_speech(struct __sk_buff *packet)
 	if (bpf_skb_load_bytes(packet, offset + 12, &header, sizeof(header)))
 		return 1;
 	offset += (header >> 4) * 4;
-	if (packet->len <= offset + 2)
+	if (packet->len <= offset + 4)
 		return 1; /* It carries nothing. */
 	if (port == bpf_htons(DOMAIN_PORT)) {
 		/* Two bytes of length come first; a message in two packets is not put together. */
@@ -1834,7 +1834,17 @@ int on_speech(struct __sk_buff *packet)
 		return 1;
 	}
 	speaker->looks++;
-	if (bpf_skb_load_bytes(packet, offset, kind, sizeof(kind)) || kind[0] != 22 || kind[1] != 3)
+	if (bpf_skb_load_bytes(packet, offset, kind, sizeof(kind)))
+		return 1;
+	/* GET or POST in the clear: it may be a question for a name. */
+	if ((kind[0] == 'G' && kind[1] == 'E' && kind[2] == 'T' && kind[3] == ' ') ||
+	    (kind[0] == 'P' && kind[1] == 'O' && kind[2] == 'S' && kind[3] == 'T')) {
+		record = new_speech(HOOK_REQUEST, speaker, QUESTION_SIZE);
+		if (record)
+			tell_speech(packet, record, offset, is_ipv6, TCP, port, QUESTION_BYTES);
+		return 1;
+	}
+	if (kind[0] != 22 || kind[1] != 3)
 		return 1; /* No handshake of TLS. */
 	speaker->looks = LOOKS;
 	record = new_speech(HOOK_HELLO, speaker, sizeof(*record));
