@@ -324,6 +324,40 @@ fn every_way_to_open_gives_the_same_object() {
 }
 
 #[test]
+fn another_name_of_an_object_is_told_beside_its_own() {
+    let mut watch = watch!("another_name_of_an_object_is_told_beside_its_own");
+    let folder = tempfile::tempdir().expect("a folder");
+    let real = folder.path().canonicalize().expect("a folder").join("object");
+    fs::write(&real, "x").expect("written");
+    std::os::unix::fs::symlink(&real, folder.path().join("link")).expect("a link");
+    let script = r#"chdir $ARGV[0]; my $here = $ARGV[0];
+        for my $name ("link", "$here/link", "/proc/self/root$here/object", "object", "$here/./object", "../" x 40 . $here . "/object") {
+            open(my $file, "<", $name) or die "$name: $!";
+        }
+        open(my $file, ">>", "x/../object") if mkdir "x";"#;
+    let here = real.parent().expect("a folder").to_string_lossy().into_owned();
+    let (pid, events) = watch.perl(script, &[&here]);
+    let asked: Vec<Option<String>> = events
+        .iter()
+        .filter(|event| event.actor.pid == pid)
+        .filter_map(|event| match &event.activity {
+            Activity::Open { file, .. } if Path::new(&file.path) == real => Some(file.asked.clone()),
+            _ => None,
+        })
+        .collect();
+    let wanted = [
+        Some("link".to_owned()),
+        Some(format!("{here}/link")),
+        Some(format!("/proc/self/root{here}/object")),
+        None,
+        None,
+        None,
+        Some("x/../object".to_owned()),
+    ];
+    assert_eq!(asked, wanted);
+}
+
+#[test]
 fn a_path_that_is_too_deep_says_so() {
     let mut watch = watch!("a_path_that_is_too_deep_says_so");
     let folder = tempfile::tempdir().expect("a folder");
