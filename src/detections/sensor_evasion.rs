@@ -132,13 +132,19 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
                 path,
             )
         }
-        (Effect::Write { path, .. }, _) if path.starts_with("/run/edamame-guard/") => attack(
-            act,
-            &DETECTION,
-            (Severity::Critical, Confidence::High),
-            format!("{} wrote into the guard's folder", who()),
-            path,
-        ),
+        (Effect::Write { path, .. }, _)
+            if ["/run/edamame-guard/", "/run/edamame-guard-hooks/"]
+                .iter()
+                .any(|own| path.starts_with(own)) =>
+        {
+            attack(
+                act,
+                &DETECTION,
+                (Severity::Critical, Confidence::High),
+                format!("{} wrote into the guard's folder", who()),
+                path,
+            )
+        }
         _ => Vec::new(),
     }
 }

@@ -57,6 +57,12 @@ fn is_alike(one: &str, other: &str) -> bool {
     head.len().min(other_head.len()) >= 4 && starts(&head, &other_head) && closes(&tail, &other_tail)
 }
 
+/// `make test` of `cd sub && make test`.
+fn behind_cd(text: &str) -> Option<&str> {
+    let (folder, rest) = text.trim_start().strip_prefix("cd ")?.split_once("&&")?;
+    (!folder.contains(['\n', ';', '|', '&', '$', '`'])).then(|| rest.trim_start())
+}
+
 impl Work {
     /// Takes calls that only a hook told for calls of their own; those that the record tells as well are known.
     pub(super) fn adopt_hooked(&mut self) {
@@ -86,6 +92,10 @@ impl Work {
         for (index, known) in self.calls.iter().enumerate() {
             for (part, text) in known.call.commands.iter().enumerate() {
                 by_text.entry((&known.call.agent, plain(text))).or_default().push((index, part));
+                // Some change the folder themselves, and give the shell the rest.
+                if let Some(rest) = behind_cd(text) {
+                    by_text.entry((&known.call.agent, plain(rest))).or_default().push((index, part));
+                }
             }
         }
         let mut taken: HashSet<(usize, usize)> = HashSet::new();
@@ -260,6 +270,23 @@ mod tests {
         assert!(joined.is_empty() && work.whole(0) == 1 && work.whole(2) == 2);
         let report = crate::trace::report("make\n", "", "");
         assert!(work.digest(&joined, &HashMap::new(), &report.job).len() <= 2);
+    }
+
+    #[test]
+    fn a_folder_that_the_agent_changes_to_itself_is_no_other_text() {
+        assert_eq!(behind_cd("cd sub dir && make test; ls"), Some("make test; ls"));
+        for text in ["cd sub", "make && cd x", "cd $(x) && ls", "cd a; ls && x", "cdr x && ls"] {
+            assert_eq!(behind_cd(text), None, "{text}");
+        }
+        let trace = "2 agent copilot
+             1 > 2 launch /n/@github/copilot-linux-x64/copilot copilot -p x
+             2 call copilot:c1 cd sub && ls
+             2 > 3 launch /usr/bin/bash bash --norc --noprofile -c ls
+             3 > 4 launch /usr/bin/curl curl x
+             4 connect 127.0.0.1:80";
+        let report = crate::trace::report("copilot -p x\n", "", trace);
+        assert_eq!(report.sessions[0].timeline[0].tied_by, Some(BY_TEXT));
+        assert!(report.findings.is_empty(), "{:#?}", report.findings);
     }
 
     #[test]
