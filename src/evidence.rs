@@ -225,6 +225,8 @@ pub enum BadRecord {
         "record {line} is not the footer of the records above it: it or the last of them was edited, or the recording was cut there"
     )]
     Footer { line: u64 },
+    #[error("record {line} stands behind the end of the recording, and is none of it")]
+    Behind { line: u64 },
     #[error("the recording is empty")]
     Empty,
     #[error("the recording does not open with a `{SCHEMA}` start record")]
@@ -276,8 +278,10 @@ pub fn walk(mut input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result
         }
         if is_over {
             // Only an exact copy will do, and nothing may follow it.
-            let is_made = footer.line(&previous).is_ok_and(|made| made == text);
-            if !is_made || count != line {
+            if count != line {
+                return Err(BadRecord::Behind { line });
+            }
+            if !footer.line(&previous).is_ok_and(|made| made == text) {
                 return Err(BadRecord::Footer { line });
             }
             has_footer = false;

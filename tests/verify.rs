@@ -151,6 +151,45 @@ fn each_way_to_tamper_with_a_record_is_named_with_the_record() {
 }
 
 #[test]
+fn what_is_put_to_a_record_is_named_too() {
+    let put = |bytes: &[u8]| {
+        let folder = whole();
+        let path = folder.path().join(parts::NAME);
+        let text = [fs::read(&path).expect("a record"), bytes.to_vec()].concat();
+        let behind = text.split(|byte| *byte == b'\n').count() - 1;
+        fs::write(path, &text).expect("written");
+        (folder, behind)
+    };
+    let lines = put(b"").1;
+    let other = fs::read(whole().path().join(parts::NAME)).expect("a record");
+    for more in [b"garbage\n".as_slice(), b"\n", b"\0", b"{}", &other] {
+        let (folder, _) = put(more);
+        refused(folder.path(), &[], &format!("record {lines} stands behind the end of the recording"));
+    }
+    // The same to a reader of JSON, and not what was written.
+    let at = middle(whole().path());
+    let each: [(&dyn Fn(&str) -> String, String); 6] = [
+        (
+            &|line| line.replacen("{\"seq\":", "{\"seq\":1,\"seq\":", 1),
+            format!("record {at} is not one of ours: duplicate field"),
+        ),
+        (&|line| line.replacen("\"type\"", "\"\\u0074ype\"", 1), format!("record {at} was edited")),
+        (&|line| line.replacen(',', ", ", 1), format!("record {at} was edited")),
+        (&|line| format!("{line}\r"), format!("record {at} was edited")),
+        (&|line| format!("\u{feff}{line}"), format!("record {at} is not one of ours")),
+        (&|line| format!("\n{line}"), format!("record {at} is not one of ours")),
+    ];
+    for (edit, words) in each {
+        let folder = whole();
+        change(folder.path(), parts::NAME, |lines| lines[at] = edit(&lines[at]));
+        refused(folder.path(), &[], &words);
+    }
+    let other = (whole(), whole());
+    fs::copy(other.0.path().join("statement.json"), other.1.path().join("statement.json")).expect("copied");
+    refused(other.1.path(), &[], "statement.json is not the statement that was signed");
+}
+
+#[test]
 fn another_policy_another_key_and_another_report_are_named() {
     let policy = whole();
     fs::write(policy.path().join("policy.lock.yml"), "version: 1\n").expect("written");
@@ -287,6 +326,33 @@ fn a_long_recording_has_compressed_parts_and_one_chain() {
     let piped = told(place.command(&["replay", "/dev/stdin"]).stdin(cat.stdout.take().expect("a pipe")));
     assert!(cat.wait().expect("it ends").success());
     assert_eq!(piped, direct);
+    // Bytes that no reader shows, a part packed anew, and one put beside the others.
+    let second = report.join("evidence.0002.jsonl.zst");
+    let as_it_was = fs::read(&second).expect("a part");
+    let hidden = [as_it_was.as_slice(), b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"].concat();
+    let plain = zstd::stream::decode_all(as_it_was.as_slice()).expect("unpacked");
+    let anew = zstd::stream::encode_all(plain.as_slice(), 19).expect("packed");
+    for content in [hidden, anew] {
+        fs::write(&second, content).expect("written");
+        refused(
+            &report,
+            &[],
+            "evidence.0002.jsonl.zst holds the records that were signed and is not the file",
+        );
+    }
+    fs::write(&second, &as_it_was).expect("written");
+    let beside = report.join("evidence.0002.jsonl");
+    fs::write(&beside, plain).expect("written");
+    refused(&report, &[], "evidence.0002.jsonl is no part of the recording that was signed");
+    fs::remove_file(&beside).expect("removed");
+    let third = report.join("evidence.0003.jsonl.zst");
+    let (one, two) = (fs::read(&second).expect("a part"), fs::read(&third).expect("a part"));
+    fs::write(&second, &two).expect("written");
+    fs::write(&third, &one).expect("written");
+    refused(&report, &[], "is missing: record ");
+    fs::write(&second, &one).expect("written");
+    fs::write(&third, &two).expect("written");
+    verified(&report, &[]);
     // A part is part of the chain.
     fs::remove_file(&first).expect("removed");
     refused(&report, &[], "record 0 is missing: record ");

@@ -203,11 +203,27 @@ impl Check<'_> {
             let digest = parts::open_file(&self.directory.join(name)).and_then(evidence::digest_of);
             match digest {
                 Err(error) => self.wrong(format!("{name} can't be read: {error}")),
-                // What is wrong with the record itself was said above.
-                Ok(digest) if subject["digest"]["sha256"] != digest && !parts::is_part(name) => {
+                Ok(digest) if subject["digest"]["sha256"] == digest => {}
+                Ok(_) if !parts::is_part(name) => {
                     self.wrong(format!("{name} is not the file that was signed: it was edited or replaced"));
                 }
+                // What is wrong with the records themselves was said above.
+                Ok(_) if self.problems.is_empty() => self.wrong(format!(
+                    "{name} holds the records that were signed and is not the file that was: packed anew, or changed in bytes of no record"
+                )),
                 Ok(_) => {}
+            }
+        }
+        let named: Vec<&str> = subjects.iter().filter_map(|subject| subject["name"].as_str()).collect();
+        if named.iter().any(|name| parts::is_part(name)) {
+            let entries = std::fs::read_dir(self.directory).into_iter().flatten().flatten();
+            let mut names: Vec<String> = entries
+                .filter_map(|entry| entry.file_name().into_string().ok())
+                .filter(|name| parts::is_part(name) && !named.contains(&name.as_str()))
+                .collect();
+            names.sort();
+            for name in names {
+                self.wrong(format!("{name} is no part of the recording that was signed"));
             }
         }
         if counts.0 == 0 {
