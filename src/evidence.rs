@@ -464,11 +464,19 @@ mod tests {
             ("the footer is another", join(&[above, &[&edited_footer]])),
             ("no footer", join(&[above])),
             ("half a footer", join(&[above, &[&last[..last.len() / 2]]])),
+        ] {
+            let error = count(damaged.as_bytes()).expect_err(what);
+            assert!(matches!(error, BadRecord::Footer { .. }), "{what}: {error}");
+        }
+        for (what, damaged) in [
             ("two footers", join(&[above, &[last, last]])),
             ("something after it", join(&[above, &[last, end]])),
         ] {
             let error = count(damaged.as_bytes()).expect_err(what);
-            assert!(matches!(error, BadRecord::Footer { .. }), "{what}: {error}");
+            assert!(
+                matches!(error, BadRecord::Behind { line } if line == lines.len() as u64),
+                "{what}: {error}"
+            );
         }
     }
 

@@ -37,6 +37,7 @@ pub use beside::Role;
 pub use diff::{Change, Difference, Differences, OTHERS, Setting, diff};
 pub use explain::{Explained, Rest, Said};
 pub use learn::{Merged, learn, merge};
+pub use lock::{quoted, quoted_step};
 pub use problem::{PolicyError, Problem};
 pub use rules::Rules;
 pub use schema::schema;

@@ -14,7 +14,7 @@ use crate::finding::{
 use crate::intent::basename;
 use crate::job::{Job, Location, StepKey};
 use crate::lineage::{Process, Standing};
-use crate::policy::{self, Exception, Policy, Role};
+use crate::policy::{self, Exception, Policy, Role, quoted as quote, quoted_step};
 
 /// More objects than this of one rule, step and program become one finding.
 const FOLD: usize = 20;
@@ -579,7 +579,6 @@ pub(super) fn is_made_up(part: &str) -> bool {
 /// The lines that would allow or except a finding, and the file they belong in.
 fn silence(finding: &Finding, start: &Start, policy: &Policy) -> String {
     let file = policy.origin().unwrap_or(".github/guard.yml");
-    let quote = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
     let object = quote(&relative(&finding.object, &start.job));
     // Without a policy findings fail from high on; with one from medium, unless it says so.
     let opening = if policy.is_absent() { "version: 1\nfail-on: high\n" } else { "" };
@@ -589,7 +588,7 @@ fn silence(finding: &Finding, start: &Start, policy: &Policy) -> String {
         return format!(
             "# {file}\n{opening}except:\n  - {{rule: {}, step: {}, object: {object}, reason: \"why this is fine\", until: {}}}",
             finding.rule,
-            quote(&finding.step.0),
+            quoted_step(&finding.step),
             in_90_days(start.time),
         );
     }
@@ -604,7 +603,7 @@ fn silence(finding: &Finding, start: &Start, policy: &Policy) -> String {
             )
         }
     };
-    format!("# {file}\n{opening}steps:\n  {}:\n    {entry}", quote(&finding.step.0))
+    format!("# {file}\n{opening}steps:\n  {}:\n    {entry}", quoted_step(&finding.step))
 }
 
 fn in_90_days(from: Timestamp) -> String {

@@ -15,7 +15,7 @@ use crate::finding::{
 };
 use crate::job::{Job, StepKey};
 use crate::lineage::{Process, Standing};
-use crate::policy::Policy;
+use crate::policy::{Policy, quoted_step};
 
 /// Checks whose change by the project's own code weighs as that by others'.
 const GRAVE: &[&str] =
@@ -554,7 +554,7 @@ impl Engine {
             evidence: vec![process.evidence, writer.sequence],
             location: start.job.steps.iter().find(|it| it.key == *step).and_then(|it| it.location.clone()),
             remedy: check.remedy.clone(),
-            silence: self.silence_drift(&format!("steps:\n  {}:\n    ", quoted(&step.0)), check),
+            silence: self.silence_drift(&format!("steps:\n  {}:\n    ", quoted_step(step)), check),
             ..plain(detections::POSTURE.id, title, change.object.clone(), writer.time)
         };
         finding.evidence.extend(stolen);
@@ -616,10 +616,6 @@ impl Change {
             _ => String::new(),
         }
     }
-}
-
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// A posture finding of nobody's.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::finding::FailOn;
+use crate::job::StepKey;
 
 use super::beside::{Beside, Role};
 use super::groups::Group;
@@ -117,6 +118,33 @@ pub(super) fn quote(text: &str) -> String {
     }
     out.push('"');
     out
+}
+
+/// A double-quoted scalar for people to paste: letters stay as they are, and nothing in it ends the line, turns the direction
+/// of text or speaks to a CI system.
+pub fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            // A log obeys `##[` and `##vso[`.
+            '[' if out.ends_with("##") || out.ends_with("##vso") => out.push_str("\\U0000005B"),
+            ' '..='~' => out.push(letter),
+            other if other.is_alphanumeric() => out.push(other),
+            other => {
+                let _ = write!(out, "\\U{:08X}", u32::from(other));
+            }
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// The same of a step's key, as a key of a policy may be: `?` stands for what it may not hold.
+pub fn quoted_step(key: &StepKey) -> String {
+    let plain: String = key.0.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect();
+    quoted(&plain.replace("**", "*?"))
 }
 
 fn policy_text(tree: &Node) -> Option<&str> {

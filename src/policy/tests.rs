@@ -962,3 +962,30 @@ fn a_diff_tells_what_of_a_group_is_new() {
     let host = item.trim_start().trim_start_matches("- ").trim_matches('"');
     assert_eq!(lines, [format!("of gemini: {host}")]);
 }
+
+#[test]
+fn what_is_quoted_for_people_to_paste_reads_back_on_one_line() {
+    for odd in [
+        "build/Deploy \"it\" \\ now",
+        "a\n::error file=x::y",
+        "\r\n##[error]x ##vso[task]y",
+        "\u{202e}gpj.\u{1b}[31m\u{0}",
+        "jöb/日本 — 🚀\t#x: {a}, [b]",
+    ] {
+        let quoted = quoted(odd);
+        let is_safe = |letter: char| letter.is_ascii_graphic() || letter == ' ' || letter.is_alphanumeric();
+        assert!(
+            quoted.chars().all(is_safe) && !quoted.contains("##[") && !quoted.contains("##vso["),
+            "{quoted}"
+        );
+        let step = StepKey(format!("build/{odd}**"));
+        let key = quoted_step(&step);
+        let text =
+            with(&format!("except: [{{rule: env-harvest, step: {key}, object: {quoted}, reason: x}}]"));
+        let policy = Policy::parse(&text, "x").unwrap_or_else(|error| panic!("{error}"));
+        let exception = &policy.exceptions()[0];
+        assert_eq!(exception.object.as_deref(), Some(odd));
+        assert!(exception.covers("env-harvest", &step, odd), "{text}");
+        assert!(!exception.covers("env-harvest", &StepKey("build/other".to_owned()), odd), "{text}");
+    }
+}
