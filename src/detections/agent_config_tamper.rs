@@ -31,6 +31,7 @@ use crate::divergence::{Effect, Explanation};
 use crate::event::{Activity, AgentCommands};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
 use crate::intent::basename;
+use crate::lineage::Process;
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("agent-config-tamper"),
@@ -149,7 +150,13 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         return Vec::new();
     }
     let Some((what, severity)) = what(path) else { return Vec::new() };
-    if ground != Ground::Foreign && act.process.tool == Some("git") {
+    // git's checkouts bring what somebody committed; a patch brings what the agent has made up.
+    let patches = |process: &Process| {
+        let words = process.launch.as_deref().map(|launch| &launch.arguments);
+        process.agent.is_some()
+            && words.is_some_and(|words| words.iter().any(|word| matches!(word.as_str(), "apply" | "am")))
+    };
+    if ground != Ground::Foreign && act.process.tool == Some("git") && !patches(act.process) {
         return Vec::new();
     }
     let title = format!("{} changed {what}", named(act.lineage, act.process.key));
@@ -346,6 +353,22 @@ mod tests {
         let step = "codex exec x\n";
         expect(step, &trace("Shorten AGENTS.md."), &["agent-config-tamper attack low /w/AGENTS.md"]);
         expect(step, &trace("Fix the test"), &["!agent-config-tamper attack high /w/AGENTS.md"]);
+    }
+
+    #[test]
+    fn an_agent_applies_a_patch_and_checks_a_branch_out() {
+        let git = |verb: &str| {
+            let trace = format!(
+                "1 > 2 agent codex
+                 2 launch /usr/local/bin/codex codex exec x
+                 2 > 3 launch /usr/bin/bash bash -c x
+                 3 > 4 launch /usr/bin/git git {verb}
+                 4 create /w/.github/workflows/x.yml"
+            );
+            findings("codex exec x\n", "", &trace)
+        };
+        assert_eq!(git("apply x.patch"), ["!agent-config-tamper attack critical /w/.github/workflows/x.yml"]);
+        assert_eq!(git("checkout main"), [""; 0]);
     }
 
     #[test]

@@ -91,9 +91,16 @@ pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
         (Effect::Launch { .. }, Activity::Launch(launch)) => {
             let is_asked = act.process.tool == Some("git")
                 && (ground(act) != Ground::Named || act.process.agent.is_some())
-                && launch.arguments.iter().any(|word| word == "config")
-                && launch.arguments.iter().any(|word| word.to_ascii_lowercase().ends_with("extraheader"));
-            is_asked.then(|| ("git-settings", ASKED.to_owned()))
+                && launch.arguments.iter().any(|word| word == "config");
+            let has = |is: fn(&str) -> bool| launch.arguments.iter().any(|word| is(word));
+            let object = if has(|word| word.to_ascii_lowercase().ends_with("extraheader")) {
+                ASKED
+            } else if has(|word| matches!(word, "-l" | "--list" | "list" | "--get-regexp")) {
+                LISTED
+            } else {
+                return None;
+            };
+            is_asked.then(|| ("git-settings", object.to_owned()))
         }
         (Effect::Connect { .. }, _) => {
             let is_asked = service(act) == Some(IDENTITY) && is_unexplained(act);
@@ -325,6 +332,9 @@ fn taken(act: &Act<'_>) -> Vec<Hit> {
 /// What a strand remembers when git itself was asked for the credential.
 const ASKED: &str = "the repository's settings";
 
+/// And when it was asked for all of them.
+const LISTED: &str = "all of the repository's settings";
+
 /// The settings that were read, if this connection can be about them: not every tool that runs beside a `grep` of them.
 fn settings<'a>(act: &Act<'_>, read: Option<&'a Touch>) -> Option<&'a Touch> {
     let read = read?;
@@ -336,7 +346,7 @@ fn settings<'a>(act: &Act<'_>, read: Option<&'a Touch>) -> Option<&'a Touch> {
         true => follows_arguments(act.process) && !is_at_server(act),
         false => sends(act.process) || act.process.agent.is_some(),
     };
-    (is_sent && !runs_code(act.process)).then_some(read)
+    (is_sent && (act.process.agent.is_some() || !runs_code(act.process))).then_some(read)
 }
 
 /// Whether the connection goes to the server that the job's repository is on.

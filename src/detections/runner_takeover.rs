@@ -264,6 +264,24 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_outlives_the_job_without_the_mark() {
+        let trace = |variable: &str, end: &str| {
+            format!(
+                "1 > 2 launch /usr/bin/make make build ^RUNNER_TRACKING_ID=github_1 ^GITHUB_JOB=a
+                 2 > 3 launch /usr/bin/python3.11 python3 x.py ^RUNNER_TRACKING_ID=github_1 ^GITHUB_JOB=a
+                 3 > 4 launch /usr/bin/sleep sleep 9 {variable}
+                 {end}"
+            )
+        };
+        let wanted = ["!runner-takeover attack high /usr/bin/sleep"];
+        expect("make build\n", &trace("^GITHUB_JOB=a", ""), &wanted);
+        expect("make build\n", &trace("^GITHUB_JOB=a", "4 exit"), &[]);
+        // With nothing of the environment, as a daemon may be, and with all of it.
+        expect("make build\n", &trace("", ""), &[]);
+        expect("make build\n", &trace("^RUNNER_TRACKING_ID=github_1 ^GITHUB_JOB=a", ""), &[]);
+    }
+
+    #[test]
     fn a_fork_that_its_program_left_behind() {
         let trace = |ends: &str| {
             format!(

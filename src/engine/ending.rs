@@ -146,7 +146,8 @@ impl Engine {
             let kin: Vec<&Process> = above.collect();
             // Twice forked, as one does it who does not want to be found: a pool's worker has its master above it.
             let is_detached = kin.len() >= 2 && kin.iter().all(|above| above.ended);
-            is_steered && is_detached && !process.launched && process.tool == Some("interpreters")
+            let is_fork = is_detached && !process.launched && process.tool == Some("interpreters");
+            is_steered && (is_fork || (process.launched && self.lacks_mark(process)))
         };
         let left: Vec<(ProcessKey, u64, String, String)> = (self.lineage.survivors().iter())
             .filter(|process| !self.running.contains(&process.key) && process.step.is_real())
@@ -163,7 +164,7 @@ impl Engine {
                 severity: Severity::High,
                 confidence: Confidence::Medium,
                 title: format!(
-                    "{name} forked itself off, ended, and left a process behind that outlives the job"
+                    "{name} outlives the job, cut off from what started it and out of the runner's sight"
                 ),
                 process,
                 object: program,
@@ -173,6 +174,16 @@ impl Engine {
             };
             self.record(sequence, end.time, vec![hit], None);
         }
+    }
+
+    /// Whether a process was started without the runner's mark, though it kept others of the runner's variables.
+    fn lacks_mark(&self, process: &Process) -> bool {
+        const MARK: &str = "RUNNER_TRACKING_ID";
+        let of = |process: &Process| {
+            let variables = process.launch.as_deref().map(|launch| &launch.environment);
+            variables.filter(|variables| !variables.is_empty()).map(|variables| variables.contains_key(MARK))
+        };
+        of(process) == Some(false) && self.lineage.ancestors(process.key).any(|above| of(above) == Some(true))
     }
 
     fn step_reports(&self, start: &Start) -> Vec<StepReport> {
