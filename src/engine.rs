@@ -480,8 +480,11 @@ impl Engine {
                 self.told_later_steps(sequence, *process, path, settings);
             }
             Fact::Gap { text } => self.told_gaps.push(text.clone()),
-            Fact::Leak { .. } if self.leaks.len() < Self::KIN => self.leaks.push((sequence, fact.clone())),
-            Fact::Leak { .. } => {}
+            Fact::Leak { .. } => {
+                if self.leaks.len() < Self::KIN {
+                    self.leaks.push((sequence, fact.clone()));
+                }
+            }
             Fact::Credential { file } => {
                 if file.inode != 0 {
                     self.objects.insert((file.device, file.inode), file.path.clone());

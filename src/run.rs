@@ -795,6 +795,7 @@ fn has_terminal() -> bool {
 }
 
 /// Starts the command as a shell would: a text without `#!` is a script of `sh`.
+#[expect(clippy::needless_pass_by_value, reason = "our ends go here, so that the command has the last ones")]
 fn spawn(
     program: &OsStr,
     arguments: &[OsString],

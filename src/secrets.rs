@@ -408,10 +408,8 @@ mod tests {
             .flat_map(|part| {
                 let bits = part.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte))
                     << (8 * (3 - part.len()));
-                (0..4).map(move |at| match at <= part.len() {
-                    true => char::from(LETTERS[(bits >> (18 - 6 * at)) as usize & 63]),
-                    false => '=',
-                })
+                let letter = move |at| char::from(LETTERS[(bits >> (18 - 6 * at)) as usize & 63]);
+                (0..4).map(move |at| if at <= part.len() { letter(at) } else { '=' })
             })
             .collect()
     }
@@ -436,11 +434,11 @@ mod tests {
 
     #[test]
     fn pieces_lines_and_separators_hide_nothing() {
-        let lines: String = VALUE.chars().map(|letter| format!("{letter}\n")).collect();
+        let lines: String = VALUE.chars().flat_map(|letter| [letter, '\n']).collect();
         assert_eq!(found(&[lines.as_bytes()]), ["split"]);
         let bytes: Vec<&[u8]> = VALUE.as_bytes().chunks(1).collect();
         assert_eq!(found(&bytes), ["plain"]);
-        let digits: String = VALUE.bytes().map(|byte| format!("{byte:02x}:")).collect();
+        let digits = VALUE.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":");
         assert_eq!(found(&[digits.as_bytes()]), ["hex"]);
         // A long way into a stream, and told once.
         let filler = vec![b'x'; 300_000];

@@ -209,14 +209,14 @@ fn is_content(activity: &Activity) -> bool {
 
 /// Code of a dependency: not the project's, nor a script that the project's own manifest names.
 fn is_dependency(act: &Act<'_>) -> bool {
+    const OTHERS: &[&str] =
+        &["/node_modules/", "/vendor/", "/.venv/", "/site-packages/", "/.cargo/", "/third_party/"];
     if ground(act) != Ground::Foreign || act.process.agent.is_some() {
         return false;
     }
     let chain = std::iter::once(act.process).chain(act.lineage.ancestors(act.process.key));
     let first = chain.take_while(|process| process.standing == Standing::Script).last();
     let Some(launch) = first.and_then(|process| process.launch.as_deref()) else { return true };
-    const OTHERS: &[&str] =
-        &["/node_modules/", "/vendor/", "/.venv/", "/site-packages/", "/.cargo/", "/third_party/"];
     let folder = format!("{}/", launch.directory);
     !is_inside(act, &launch.directory) || OTHERS.iter().any(|part| folder.contains(part))
 }

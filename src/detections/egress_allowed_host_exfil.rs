@@ -79,8 +79,9 @@ pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
             (entry == "environ" && pid == act.process.key.pid)
                 .then(|| ("own-environment", "its environment".to_owned()))
         }
-        (Effect::Write { path, .. }, _) if path.contains("/refs/tags/") && !path.ends_with(".lock") => {
-            Some(("git-tag", path.rsplit_once("/refs/tags/")?.1.to_owned()))
+        (Effect::Write { path, .. }, _) if path.contains("/refs/tags/") => {
+            let name = path.rsplit_once("/refs/tags/")?.1;
+            name.strip_suffix(".lock").is_none().then(|| ("git-tag", name.to_owned()))
         }
         _ => None,
     }
@@ -101,7 +102,7 @@ fn tell(
     act: &Act<'_>,
     process: ProcessKey,
     weight: (Severity, Confidence),
-    title: String,
+    title: &str,
     object: &str,
 ) -> Hit {
     Hit {
@@ -156,7 +157,7 @@ fn uploads(act: &Act<'_>, launch: &Launch) -> Vec<Hit> {
             act,
             act.process.key,
             weight,
-            format!("{} after {reader} read {what}", upload.verb),
+            &format!("{} after {reader} read {what}", upload.verb),
             &object,
         );
         hit.evidence.push(taken.sequence);
@@ -165,19 +166,19 @@ fn uploads(act: &Act<'_>, launch: &Launch) -> Vec<Hit> {
     if let Some(push) = push.filter(|_| is_agents)
         && let Some((severity, story)) = push.story
     {
-        let mut hit = tell(act, act.process.key, (severity, Confidence::Medium), story, &object);
+        let mut hit = tell(act, act.process.key, (severity, Confidence::Medium), &story, &object);
         hit.kind = Kind::Divergence;
         return vec![hit];
     }
     if let Some(earlier) = session(act).filter(|_| is_agents) {
         let title = format!("{} in a session that took {} before", upload.verb, earlier.object);
-        let mut hit = tell(act, act.process.key, (Severity::Medium, Confidence::Medium), title, &object);
+        let mut hit = tell(act, act.process.key, (Severity::Medium, Confidence::Medium), &title, &object);
         hit.evidence.push(earlier.sequence);
         return vec![hit];
     }
     if is_foreign && !is_agents {
         let title = format!("{} from other people's code", upload.verb);
-        return vec![tell(act, act.process.key, (Severity::High, Confidence::Medium), title, &object)];
+        return vec![tell(act, act.process.key, (Severity::High, Confidence::Medium), &title, &object)];
     }
     Vec::new()
 }
@@ -225,7 +226,7 @@ fn connects(act: &Act<'_>, object: &str) -> Vec<Hit> {
             named(act.lineage, read.process),
             read.title
         );
-        let mut hit = tell(act, act.process.key, (Severity::High, confidence), title, object);
+        let mut hit = tell(act, act.process.key, (Severity::High, confidence), &title, object);
         hit.evidence.push(read.sequence);
         hits.push(hit);
     }
@@ -248,7 +249,7 @@ fn carried_out<'a>(act: &'a Act<'_>) -> Option<&'a Touch> {
             .is_some_and(|store| program.is_some_and(|program| store.is_owned_by(basename(program))))
     };
     let mut reads = carried(strand, act).into_iter();
-    reads.find(|read| !read.by_owner && !is_its_own(read) && !(is_client && is_above(read)))
+    reads.find(|read| !(read.by_owner || is_its_own(read) || (is_client && is_above(read))))
 }
 
 /// A package goes out though the step's text says nothing of it.
@@ -269,7 +270,7 @@ fn publishes(act: &Act<'_>, object: &str) -> Option<Hit> {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let severity = if is_outside { Severity::High } else { Severity::Low };
     let title = format!("{} from {directory}, which nothing in this step says", upload.verb);
-    let mut hit = tell(act, doer.key, (severity, Confidence::Medium), title, object);
+    let mut hit = tell(act, doer.key, (severity, Confidence::Medium), &title, object);
     if !is_outside {
         hit.kind = Kind::Divergence;
     }
@@ -302,14 +303,14 @@ fn sends(act: &Act<'_>, object: &str, sent: u64, received: u64) -> Option<Hit> {
             named(act.lineage, read.process),
             read.title
         );
-        let mut hit = tell(act, act.process.key, (severity, Confidence::Medium), title, object);
+        let mut hit = tell(act, act.process.key, (severity, Confidence::Medium), &title, object);
         hit.evidence.push(read.sequence);
         return Some(hit);
     }
     if is_foreign && sent >= LOAD && sent / 10 > received {
         let title =
             format!("sent {} MB to {object}: other people's code seldom has so much to tell", sent >> 20);
-        let mut hit = tell(act, act.process.key, (Severity::Medium, Confidence::Medium), title, object);
+        let mut hit = tell(act, act.process.key, (Severity::Medium, Confidence::Medium), &title, object);
         hit.kind = Kind::Divergence;
         return Some(hit);
     }

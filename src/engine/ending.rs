@@ -37,9 +37,8 @@ impl Engine {
         coverage.gaps.extend(unread);
         let mut findings: Vec<Finding> =
             std::mem::take(&mut self.groups).into_values().map(Group::told).collect();
-        findings.extend(self.losses());
-        findings.extend(self.leaked());
-        findings.extend(self.policy_changed(start.time));
+        findings
+            .extend(self.losses().into_iter().chain(self.leaked()).chain(self.policy_changed(start.time)));
         findings.extend(self.lost_records());
         findings.extend(self.widened(&start));
         let mut findings = fold(findings);
@@ -49,9 +48,7 @@ impl Engine {
                 finding.silence = silence(finding, &start, &self.policy);
             }
         }
-        let expired = self.expired(&findings, &start);
         let (mut findings, suppressed) = self.suppress(findings, &start);
-        findings.extend(expired);
         for finding in &mut findings {
             finding.fails = fail_on.fails(finding.severity, finding.confidence);
         }
@@ -423,7 +420,7 @@ impl Engine {
     }
 
     fn suppress(&self, findings: Vec<Finding>, start: &Start) -> (Vec<Finding>, Vec<Suppressed>) {
-        let mut kept = Vec::new();
+        let mut kept = self.expired(&findings, start);
         let mut suppressed = Vec::new();
         for finding in findings {
             let shown = relative(&finding.object, &start.job);
