@@ -17,7 +17,7 @@
 //! Beside a job that runs on its own, as a sidecar, the guard does not own the log and does not read it; nor does it where the
 //! output goes to a terminal. Compressed or encrypted text is not found, nor are values of fewer than eight letters and digits,
 //! words without digits, or secrets that come to be in the job. Which process printed it is not known. Files for later steps may
-//! hold secrets in plain: that is what they are for.
+//! hold secrets in plain: that is what they are for. So may the log what a file holds that the step's own text names.
 
 use super::{Detection, nothing};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
@@ -74,10 +74,14 @@ mod tests {
     use crate::trace::inputs;
 
     fn told(place: &str, encoding: &str) -> Vec<String> {
+        told_of("make\n", "DEPLOY_TOKEN", place, encoding)
+    }
+
+    fn told_of(step: &str, secret: &str, place: &str, encoding: &str) -> Vec<String> {
         let mut engine = Engine::new(Policy::absent(), Settings::default());
-        let mut all = inputs("make\n", "");
+        let mut all = inputs(step, "");
         let leak = Fact::Leak {
-            secret: "DEPLOY_TOKEN".into(),
+            secret: secret.into(),
             encoding: encoding.into(),
             place: place.into(),
             time: Timestamp(1_800_000_000_000_000_001),
@@ -114,6 +118,14 @@ mod tests {
                 "log-artifact-leak critical true the secret DEPLOY_TOKEN came out in artifact dist/app.map, hex"
             ]
         );
+    }
+
+    #[test]
+    fn a_file_that_the_text_names_may_be_shown_but_not_hidden() {
+        let netrc = |step, encoding| told_of(step, "/home/u/.netrc", "standard output", encoding);
+        assert_eq!(netrc("cat ~/.netrc\n", "plain"), [""; 0]);
+        assert_eq!(netrc("cat ~/.netrc\n", "base64").len(), 1);
+        assert_eq!(netrc("make\n", "plain").len(), 1);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::finding::{
     Confidence, Coverage, CoverageState, Destination, Disposition, ExitView, Finding, Kind, Report, Severity,
     StepReport, Suppressed, Verdict,
 };
-use crate::intent::basename;
+use crate::intent::{Asker, StepIntent, Verb, basename};
 use crate::job::{Job, Location, StepKey};
 use crate::lineage::{Process, Standing};
 use crate::policy::{self, Exception, Policy, Role, quoted as quote, quoted_step};
@@ -330,6 +330,13 @@ impl Engine {
         let told = self.leaks.iter().filter_map(|(sequence, fact)| {
             let Fact::Leak { secret, encoding, place, time } = fact else { return None };
             let (severity, confidence) = detections::leak_weight(place, encoding)?;
+            // Whoever writes `cat ~/.netrc` wants to see it.
+            let step = self.intent.of(&self.stepless());
+            let is_meant =
+                |step: &StepIntent| step.secret(secret, &self.all_homes, Asker::Shell, Verb::Read).is_some();
+            if encoding == "plain" && step.is_some_and(is_meant) {
+                return None;
+            }
             let title = format!("the secret {secret} came out in {place}, {encoding}");
             let object = format!("{secret} in {place} ({encoding})");
             Some(Finding {
