@@ -131,6 +131,9 @@ pub fn command_line(settings: &Settings, place: &Place, words: &[String]) -> Vec
     found.items
 }
 
+/// Where agents keep their own login, in files that hold settings as well: it is there on purpose.
+const OWN_LOGINS: &[&str] =
+    &["primaryApiKey", "oauthAccount", "customApiKeyResponses", "copilot_tokens", "copilotTokens"];
 const MOST: usize = 1000;
 const LONGEST: usize = 200;
 
@@ -231,6 +234,9 @@ impl Found<'_> {
             return;
         }
         for (name, inner) in node.entries() {
+            if path.is_empty() && OWN_LOGINS.contains(&name.as_str()) {
+                continue;
+            }
             path.push(name.clone());
             let is_secret = |text: &str| is_secret_value(text) || (is_secret_name(name) && is_literal(text));
             if inner.text().is_some_and(is_secret) {
@@ -445,6 +451,8 @@ mod tests {
             let told = told(Form::Json(|_, _| {}), &text);
             assert_eq!(!told.is_empty(), wanted, "{text}");
         }
+        let own = r#"{"primaryApiKey": "abcdefgh", "oauthAccount": {"accessToken": "abcdefgh"}}"#;
+        assert_eq!(told(Form::Json(|_, _| {}), own), [] as [&str; 0]);
         let args = told(Form::Json(|_, _| {}), r#"{"args": ["run", "--api-key", "abcdefgh"]}"#);
         assert_eq!(args, ["1 secret args"]);
     }

@@ -209,7 +209,7 @@ impl Work {
                     .said
                     .items
                     .iter()
-                    .filter(|item| !is_ours(item))
+                    .filter(|item| !is_left_out(item))
                     .take(MOST)
                     .cloned()
                     .collect(),
@@ -241,8 +241,9 @@ impl Work {
     }
 }
 
-fn is_ours(item: &Setting) -> bool {
-    matches!(item.what, Permission::Hook { own: true, .. })
+/// Our own hooks, and what permits nothing.
+fn is_left_out(item: &Setting) -> bool {
+    matches!(item.what, Permission::Hook { own: true, .. } | Permission::Secret { .. })
 }
 
 /// Whether a command begins with, or is, what the pattern says; its program by path or by name.
