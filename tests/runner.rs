@@ -237,7 +237,7 @@ fn a_guard_that_a_step_starts_watches_the_whole_job() {
     });
 }
 
-const CANCELLED: &str = r#"name: CI
+const CANCELLED: &str = r"name: CI
 on: push
 jobs:
   build:
@@ -257,7 +257,7 @@ jobs:
       - name: Always
         if: always()
         run: touch always
-"#;
+";
 
 #[test]
 fn a_cancelled_job_is_judged_up_to_where_it_came() {

@@ -150,6 +150,8 @@ fn each_way_to_tamper_with_a_record_is_named_with_the_record() {
     refused(tail.path(), &[], "is not the footer");
 }
 
+type Edit = &'static dyn Fn(&str) -> String;
+
 #[test]
 fn what_is_put_to_a_record_is_named_too() {
     let put = |bytes: &[u8]| {
@@ -168,7 +170,7 @@ fn what_is_put_to_a_record_is_named_too() {
     }
     // The same to a reader of JSON, and not what was written.
     let at = middle(whole().path());
-    let each: [(&dyn Fn(&str) -> String, String); 6] = [
+    let each: [(Edit, String); 6] = [
         (
             &|line| line.replacen("{\"seq\":", "{\"seq\":1,\"seq\":", 1),
             format!("record {at} is not one of ours: duplicate field"),

@@ -88,7 +88,7 @@ pub fn diff(before: &Policy, after: &Policy) -> Differences {
             let origin = new.or(old).map(|(origin, _)| origin.clone()).unwrap_or_default();
             let text =
                 |side: Option<&'_ (String, Policy)>| side.map_or(absent.clone(), |(_, text)| text.clone());
-            lines.extend(of_texts(&text(old), &text(new), before, after, Some((role, origin))));
+            lines.extend(of_texts(&text(old), &text(new), before, after, Some(&(role, origin))));
         }
     }
     Differences { settings: settings(before, after), lines }
@@ -150,9 +150,9 @@ fn of_texts(
     after: &Policy,
     whole_before: &Policy,
     whole_after: &Policy,
-    beside: Option<(Role, String)>,
+    beside: Option<&(Role, String)>,
 ) -> Vec<Difference> {
-    let grant = beside.as_ref().map_or(Grant::All, |(role, _)| role.grant());
+    let grant = beside.map_or(Grant::All, |(role, _)| role.grant());
     let (old_groups, new_groups) = (&whole_before.groups, &whole_after.groups);
     let compared = |old: &Parts<'_>, new: &Parts<'_>| {
         let (old, new) = (planes(old, old_groups), planes(new, new_groups));
@@ -169,7 +169,7 @@ fn of_texts(
     }
     let told = |line: Line, step: Option<String>, agent: Option<String>| {
         let Line { list, change, text, location } = line;
-        Difference { beside: beside.clone(), step, agent, list, change, text, location }
+        Difference { beside: beside.cloned(), step, agent, list, change, text, location }
     };
     let mut all = Vec::new();
     for (line, holders) in found {

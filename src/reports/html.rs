@@ -163,17 +163,10 @@ impl<'a> Page<'a> {
         let findings = report.findings.get(..most.findings).unwrap_or(&report.findings);
         let told = findings.iter().map(|finding| finding.fingerprint.as_str()).collect();
         let tree = tree(report, most.nodes, &told);
-        let calls = most.rows.min(MOST_LINES);
-        let sessions: Vec<SessionView> = report
-            .sessions
-            .iter()
-            .take(MOST_LINES)
-            .enumerate()
-            .map(|(index, session)| SessionView::of(index, session, calls, findings))
-            .collect();
+        let sessions = sessions(report, most, findings);
         let anchor = |finding: &Finding| {
-            let calls = sessions.iter().flat_map(|session| &session.calls);
-            let call = calls.filter(|call| call.findings.contains(&finding.fingerprint.as_str())).next()?;
+            let mut calls = sessions.iter().flat_map(|session| &session.calls);
+            let call = calls.find(|call| call.findings.contains(&finding.fingerprint.as_str()))?;
             Some(call.anchor.clone())
         };
         let drawn: BTreeSet<usize> =
@@ -421,6 +414,29 @@ impl PostureView {
         });
         Self { words: posture.in_words(), rows: rows.collect() }
     }
+}
+
+/// How the command and the guard ended, the policy, and who was at work.
+fn facts(report: &Report) -> Vec<String> {
+    let mut facts: Vec<String> =
+        words::command_end(report).into_iter().map(|end| capital(&end) + ".").collect();
+    if report.exit.guard != 0 {
+        facts.push(format!("The guard exits with {}.", report.exit.guard));
+    }
+    facts.push(match &report.policy {
+        Some(policy) => format!("Policy: {}.", text::short(policy, 200)),
+        None => "No policy file.".to_owned(),
+    });
+    if !report.coverage.agents.is_empty() {
+        facts.push(format!("Coding agents: {}.", text::short(&report.coverage.agents.join(", "), 200)));
+    }
+    facts
+}
+
+fn sessions<'a>(report: &Report, most: Most, findings: &'a [Finding]) -> Vec<SessionView<'a>> {
+    let calls = most.rows.min(MOST_LINES);
+    let each = report.sessions.iter().take(MOST_LINES).enumerate();
+    each.map(|(index, session)| SessionView::of(index, session, calls, findings)).collect()
 }
 
 /// What the search looks in: small letters, bounded.

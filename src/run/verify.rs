@@ -214,15 +214,16 @@ impl Check<'_> {
                 Ok(_) => {}
             }
         }
-        let named: Vec<&str> = subjects.iter().filter_map(|subject| subject["name"].as_str()).collect();
-        if named.iter().any(|name| parts::is_part(name)) {
+        let signed_names: Vec<&str> =
+            subjects.iter().filter_map(|subject| subject["name"].as_str()).collect();
+        if signed_names.iter().any(|name| parts::is_part(name)) {
             let entries = std::fs::read_dir(self.directory).into_iter().flatten().flatten();
-            let mut names: Vec<String> = entries
+            let mut others: Vec<String> = entries
                 .filter_map(|entry| entry.file_name().into_string().ok())
-                .filter(|name| parts::is_part(name) && !named.contains(&name.as_str()))
+                .filter(|name| parts::is_part(name) && !signed_names.contains(&name.as_str()))
                 .collect();
-            names.sort();
-            for name in names {
+            others.sort();
+            for name in others {
                 self.wrong(format!("{name} is no part of the recording that was signed"));
             }
         }
