@@ -25,7 +25,7 @@ pub(super) const AGENT: Agent = Agent {
     ],
     modules: &[],
     hosts: &["api.anthropic.com", "claude.ai", "platform.claude.com", "statsig.anthropic.com"],
-    keeps: &["~/.claude/plugins/**"],
+    keeps: &["~/.claude/plugins/**", "~/.claude.json*"],
     logins: &["~/.claude/.credentials.json"],
     marks: Marks { session: &["CLAUDE_CODE_SESSION_ID"], call: &[] },
     settings: &settings::CLAUDE_CODE,

@@ -378,7 +378,7 @@ mod tests {
                 "1 > 2 launch /usr/bin/make make build
                  2 > 3 launch /usr/bin/python3.11 python3 gen.py
                  3 create ~/.claude/settings.json
-                 3 settings {settings}
+                 3 runs {settings}
                  3 exit"
             )
         };

@@ -504,10 +504,14 @@ impl Engine {
     fn tell(&mut self, told: Told) {
         let Told { sequence, time, mut hit, declared, acts } = told;
         let first = hit.object.clone();
+        // A theft under a known call is one story. What a rule says of a read that no call explains stays its own.
+        let is_whole = hit.kind == Kind::Attack && declared.is_some();
+        let rules = [detections::EGRESS.id, detections::FILE.id, detections::CREDENTIAL.id];
+        let rules = &rules[..if is_whole { 3 } else { 2 }];
         let mut further = Vec::new();
         for (process, object) in acts {
             let Some(process) = self.lineage.get(process) else { continue };
-            for rule in [detections::EGRESS.id, detections::FILE.id] {
+            for rule in rules {
                 let key = GroupKey {
                     rule: rule.0,
                     step: process.step.clone(),
