@@ -253,23 +253,6 @@ impl<'a> Page<'a> {
     }
 }
 
-/// What a reader asks next after the verdict: how the command ended, the policy, the agents.
-fn facts(report: &Report) -> Vec<String> {
-    let mut facts: Vec<String> =
-        words::command_end(report).into_iter().map(|end| capital(&end) + ".").collect();
-    if report.exit.guard != 0 {
-        facts.push(format!("The guard exits with {}.", report.exit.guard));
-    }
-    facts.push(match &report.policy {
-        Some(policy) => format!("Policy: {}.", text::short(policy, 200)),
-        None => "No policy file.".to_owned(),
-    });
-    if !report.coverage.agents.is_empty() {
-        facts.push(format!("Coding agents: {}.", text::short(&report.coverage.agents.join(", "), 200)));
-    }
-    facts
-}
-
 impl<'a> FindingView<'a> {
     fn of(finding: &'a Finding, picture: &Picture, drawn: &BTreeSet<usize>, call: Option<String>) -> Self {
         let mut rows = Vec::new();
