@@ -30,7 +30,7 @@ pub const DETECTION: Detection = Detection {
     id: RuleId("remote-control"),
     severity: Severity::Critical,
     confidence: Confidence::High,
-    techniques: &[Technique("T1059.004"), Technique("T1219"), Technique("T1571")],
+    techniques: &[Technique("T1059.004"), Technique("T1105"), Technique("T1219"), Technique("T1571")],
     references: &["CVE-2024-3094"],
     frameworks: &["CICD-SEC-7", "ASI05"],
     remedy: "Throw the machine away, revoke every secret of this job, and remove what opened the connection.",

@@ -119,7 +119,10 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         return misled(act);
     }
     let Effect::Write { path, store } = act.effect else { return Vec::new() };
-    if ground(act) != Ground::Foreign || matches!(act.activity, Activity::Delete { .. }) {
+    // What every program of the machine loads is no part of anybody's build.
+    let is_everybodys =
+        ground(act) == Ground::Project && path == "/etc/ld.so.preload" && act.explanation.is_undeclared();
+    if (ground(act) != Ground::Foreign && !is_everybodys) || matches!(act.activity, Activity::Delete { .. }) {
         return Vec::new();
     }
     let in_home = || {
@@ -133,7 +136,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             if act.explanation.reason().is_some() {
                 return Vec::new();
             }
-            (store.title.as_str(), Confidence::High)
+            (store.title.as_str(), if is_everybodys { Confidence::Medium } else { Confidence::High })
         }
         None if catalogue::is_object("step-files", path) => ("what later steps start with", Confidence::High),
         None if is_python_start(path) => ("what every Python program starts with", Confidence::High),
@@ -192,6 +195,21 @@ mod tests {
             let wanted = format!("!startup-hijack attack high {path}");
             assert!(findings("npm ci\n", "", &trace).contains(&wanted), "{path}");
         }
+    }
+
+    #[test]
+    fn a_recipe_that_makes_every_program_load_something() {
+        let lines = |path: &str| {
+            let trace = format!(
+                "1 > 2 launch /usr/bin/make make\n2 > 3 launch /usr/bin/dash sh x.sh\n3 create {path}"
+            );
+            findings("make\n", "", &trace)
+        };
+        assert!(
+            lines("/etc/ld.so.preload")
+                .contains(&"!startup-hijack attack high /etc/ld.so.preload".to_owned())
+        );
+        assert!(!lines("/etc/ld.so.conf.d/x.conf").iter().any(|line| line.contains("startup-hijack")));
     }
 
     #[test]
