@@ -466,12 +466,11 @@ impl Engine {
             Fact::AgentCommands(settings) if self.agents_commands.len() < Self::SETTINGS => {
                 self.agents_commands.push(settings.clone());
             }
-            Fact::AgentCommands(_) => {}
             Fact::Script { process, path, text } => self.stepping.script(*process, path, text),
             // They are told, and never judged: nothing of this job made them.
             Fact::Socket(socket) if self.sockets.len() < Self::SOCKETS => self.sockets.push(socket.clone()),
             // The workflow is taken in before all else, see `prepare`.
-            Fact::Workflow { .. } | Fact::Socket(_) => {}
+            Fact::Workflow { .. } | Fact::Socket(_) | Fact::AgentCommands(_) => {}
             Fact::AgentSettings(said) => self.work.settings(sequence, said),
             Fact::AgentRecord { agent, file, problem, time } => {
                 self.work.problem(sequence, *time, agent, file, problem);

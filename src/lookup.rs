@@ -320,7 +320,7 @@ impl Lookup {
         const FILES: usize = 16;
         // Asked for every write: few of them are of such files.
         let is_settings = path.contains("/.")
-            && (path.ends_with(".json") || path.ends_with(".toml"))
+            && matches!(path.rsplit('.').next(), Some("json" | "toml"))
             && catalogue::is_object("agent-settings", path);
         if is_settings && self.written.len() < MOST {
             let files = self.written.entry(process).or_default();
@@ -442,7 +442,7 @@ fn settings_in(process: ProcessKey, files: Vec<String>) -> Vec<Fact> {
             let runs = agent_commands::read(&file, &text);
             let is_empty = runs.servers.is_empty() && runs.hooks.is_empty();
             let (servers, hooks) = (runs.servers, runs.hooks);
-            (!is_empty).then(|| Fact::AgentCommands(AgentCommands { process, file, servers, hooks }))
+            (!is_empty).then_some(Fact::AgentCommands(AgentCommands { process, file, servers, hooks }))
         });
         let _ = answer.send(read.collect::<Vec<_>>());
     });

@@ -189,7 +189,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
 
 fn divergence(act: &Act<'_>, weight: (Severity, Confidence), title: String, object: &str) -> Vec<Hit> {
     let mut hits = attack(act, &DETECTION, weight, title, object);
-    hits.iter_mut().for_each(|hit| hit.kind = Kind::Divergence);
+    hits[0].kind = Kind::Divergence;
     hits
 }
 
@@ -420,7 +420,8 @@ fn by_listener(act: &Act<'_>, program: &str, launch: &Launch) -> Vec<Hit> {
     if let Some((visitor, sequence)) = listener.caller {
         hits[0].kind = Kind::Attack;
         hits[0].evidence.push(sequence);
-        hits[0].title.push_str(&format!(" after {} connected", named(act.lineage, visitor)));
+        let visitor = named(act.lineage, visitor);
+        hits[0].title = format!("{} after {visitor} connected", hits[0].title);
     }
     hits
 }

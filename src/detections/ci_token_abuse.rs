@@ -62,7 +62,10 @@ pub(super) fn is_variable_file(path: &str) -> bool {
         name.len() > 2
             && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
     };
-    parts.next().is_some_and(is_name) && parts.next().is_some_and(|folder| folder.ends_with(".tmp"))
+    parts.next().is_some_and(is_name)
+        && parts.next().is_some_and(|folder| {
+            folder.rsplit_once('.').is_some_and(|(name, end)| !name.is_empty() && end == "tmp")
+        })
 }
 
 /// What a strand remembers: who may hold the job's token now.
@@ -341,10 +344,11 @@ fn settings<'a>(act: &Act<'_>, read: Option<&'a Touch>) -> Option<&'a Touch> {
     if ground(act) == Ground::Foreign || is_nameless(act) {
         return Some(read);
     }
-    let is_sent = match read.object == ASKED {
+    let is_sent = if read.object == ASKED {
         // It fits into a header as well; with the server itself it is at home.
-        true => follows_arguments(act.process) && !is_at_server(act),
-        false => sends(act.process) || act.process.agent.is_some(),
+        follows_arguments(act.process) && !is_at_server(act)
+    } else {
+        sends(act.process) || act.process.agent.is_some()
     };
     (is_sent && (act.process.agent.is_some() || !runs_code(act.process))).then_some(read)
 }

@@ -266,8 +266,7 @@ fn library(path: &str) -> Option<&'static str> {
         || path.contains("/node_modules/")
         || path.contains("/gems/")
         || path.contains("/vendor/")
-        || path.ends_with(".jar")
-        || path.ends_with(".dll");
+        || matches!(path.rsplit('.').next(), Some("jar" | "dll"));
     let kinds = ["cloud-libraries", "container-libraries"];
     if is_library { kinds.into_iter().find(|kind| catalogue::is_object(kind, path)) } else { None }
 }
@@ -357,7 +356,7 @@ fn hook<'a>(act: &'a Act<'_>) -> Option<&'a str> {
     let texts: Vec<String> = below_agent(act).filter_map(text_of).map(|text| plain(&text)).collect();
     let is_run = |hook: &String| {
         let hook = plain(hook);
-        hook.len() >= 4 && texts.iter().any(|text| *text == hook)
+        hook.len() >= 4 && texts.contains(&hook)
     };
     let mut settings = act.context.settings.iter().filter(|it| it.hooks.iter().any(is_run));
     settings.next().map(|it| it.file.as_str())

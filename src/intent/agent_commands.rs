@@ -33,7 +33,7 @@ pub struct Runs {
 /// What these settings make the agent run. `path` says in which form they are.
 pub fn read(path: &str, text: &str) -> Runs {
     let mut runs = Runs::default();
-    if path.ends_with(".toml") {
+    if path.rsplit('.').next() == Some("toml") {
         toml(text, &mut runs);
     } else if let Ok(value) = serde_json::from_str::<Value>(text) {
         walk(&value, "", 0, &mut runs);
@@ -108,8 +108,9 @@ fn toml(text: &str, runs: &mut Runs) {
             let value = serde_json::from_str::<Value>(value.trim()).unwrap_or_default();
             match name.trim() {
                 "command" => {
-                    let command = value.as_str().map(ToOwned::to_owned);
-                    command.into_iter().for_each(|command| server.insert(0, command));
+                    if let Some(command) = value.as_str() {
+                        server.insert(0, command.to_owned());
+                    }
                 }
                 "args" => {
                     server.extend(
