@@ -234,6 +234,9 @@ fn starts_itself(act: &Act<'_>, launch: &Launch) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::engine::{Engine, Input, Settings};
+    use crate::event::Activity;
+    use crate::policy::Policy;
     use crate::trace::{expect, findings};
 
     #[test]
@@ -269,6 +272,44 @@ mod tests {
             assert_eq!(lines.len(), 1, "{source} {sink}: {lines:?}");
             assert!(lines[0].starts_with("!fileless-obfuscated-exec attack high /usr/bin/"), "{lines:?}");
         }
+    }
+
+    /// What is told of a job in which another recorder of ours runs as process 2.
+    fn beside_a_recorder(acts: &str) -> Vec<String> {
+        let trace = format!("1 > 2 launch /usr/bin/edamame-guard edamame-guard run x\n{acts}");
+        let mut inputs = crate::trace::inputs("make\nedamame-guard run x\n", &trace);
+        let program = inputs.iter().find_map(|input| match input {
+            Input::Event(event) => match &event.activity {
+                Activity::Launch(launch) if launch.executable.path.ends_with("edamame-guard") => {
+                    Some(launch.executable.clone())
+                }
+                _ => None,
+            },
+            _ => None,
+        });
+        if let Some(Input::Start(start)) = inputs.first_mut() {
+            start.program = program;
+        }
+        let mut engine = Engine::new(Policy::absent(), Settings::default());
+        for (sequence, input) in (0..).zip(inputs) {
+            engine.accept(sequence, &input);
+        }
+        let found = engine.finish().findings.into_iter().map(|finding| finding.rule.0.to_owned());
+        found.filter(|rule| rule == "fileless-obfuscated-exec").collect()
+    }
+
+    #[test]
+    fn a_canary_of_ours_ends_and_whatever_borrows_its_name_is_told() {
+        let canary = "2 > 3 launch !memfd:edamame-guard-canary(deleted) edamame-guard-canary\n";
+        assert_eq!(beside_a_recorder(&format!("{canary}3 exit")), [""; 0]);
+        for more in
+            ["3 connect 203.0.113.7:443", "3 read ~/.aws/credentials", "3 > 4 launch /usr/bin/dash sh -c x"]
+        {
+            assert_eq!(beside_a_recorder(&format!("{canary}{more}")).len(), 1, "{more}");
+        }
+        let below =
+            "2 > 3 launch /usr/bin/dash sh -c x\n3 > 4 launch !memfd:edamame-guard-canary(deleted) x\n4 exit";
+        assert_eq!(beside_a_recorder(below).len(), 1);
     }
 
     #[test]
