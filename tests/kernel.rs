@@ -965,10 +965,12 @@ fn a_listener_is_told_with_its_address() {
         use Socket qw(:DEFAULT inet_pton AF_INET6 pack_sockaddr_in6);
         for my $where ([AF_INET, pack_sockaddr_in(0, INADDR_LOOPBACK)], [AF_INET, pack_sockaddr_in(0, INADDR_ANY)],
                        [AF_INET6, pack_sockaddr_in6(0, inet_pton(AF_INET6, "::1"))]) {
-            socket(my $socket, $where->[0], SOCK_STREAM, 0) && bind($socket, $where->[1]) or next;
+            my $socket;
+            socket($socket, $where->[0], SOCK_STREAM, 0) && bind($socket, $where->[1]) or next;
             listen($socket, 1) or die;
         }
-        socket(my $path, AF_UNIX, SOCK_STREAM, 0) && bind($path, pack_sockaddr_un("\0edamame-guard-test-$$")) or die;
+        my $path;
+        socket($path, AF_UNIX, SOCK_STREAM, 0) && bind($path, pack_sockaddr_un("\0edamame-guard-test-$$")) or die;
         listen($path, 1) or die;
     "#;
     let (pid, events) = watch.perl(script, &[]);
