@@ -510,8 +510,8 @@ pub fn explain(
                 return Explanation::Derived(format!("chosen by {} itself", process.name));
             }
             match (&process.standing, tool.map(|tool| tool.network)) {
-                // Once it took what nothing declared, only what the text names counts.
-                (Standing::Command, Some(Network::Arguments)) if !is_strict => {
+                // Once it took itself what nothing declared, only what the text names counts.
+                (Standing::Command, Some(Network::Arguments)) if !has_taken(process, lineage) => {
                     Explanation::Derived(format!("{} follows its arguments", process.name))
                 }
                 (Standing::Helper, Some(Network::Arguments)) => {
@@ -557,19 +557,23 @@ pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             let [first, second, ..] = address.octets();
-            let is_carriers =
+            let is_shared =
                 (first == 100 && (64..128).contains(&second)) || (first == 198 && second & 0xfe == 18);
-            !(address.is_private() || address.is_link_local() || address.is_multicast() || is_carriers)
-                && !address.is_loopback()
-                && !address.is_broadcast()
-                && !address.is_unspecified()
+            let is_near = address.is_private() || address.is_link_local() || address.is_loopback();
+            let is_for_many = address.is_multicast() || address.is_broadcast();
+            !is_near && !is_for_many && !is_shared && !address.is_unspecified()
         }
         IpAddr::V6(address) => {
-            !(address.is_loopback() || address.is_unspecified() || address.is_multicast())
-                && !address.is_unique_local()
-                && !address.is_unicast_link_local()
+            let is_near =
+                address.is_unique_local() || address.is_unicast_link_local() || address.is_loopback();
+            !is_near && !address.is_multicast() && !address.is_unspecified()
         }
     }
+}
+
+/// Whether the process itself read a credential that is not its own and that nothing declares.
+fn has_taken(process: &Process, lineage: &Lineage) -> bool {
+    lineage.strand(process.key).reads.iter().any(|read| read.process == process.key && !read.by_owner)
 }
 
 /// Whether the process took its own credential, and one that is for services with names.

@@ -531,6 +531,7 @@ impl Engine {
         digest.clone().filter(|_| *changed == file.changed)
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each activity")]
     fn event(&mut self, sequence: u64, event: &Event) {
         let Some(start) = self.start.as_ref().map(Arc::clone) else { return };
         if self.catalogue.is_none() {
@@ -1408,6 +1409,7 @@ impl Engine {
     }
 
     /// `is_late` for what was withheld until the process did more.
+    #[expect(clippy::too_many_lines, reason = "one group from a hit, in one order")]
     fn record_all(
         &mut self,
         sequence: u64,

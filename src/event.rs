@@ -526,7 +526,6 @@ impl fmt::Display for Plane {
 /// Something looked up on the host, recorded so that a replay never has to look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fact", rename_all = "kebab-case")]
-#[expect(clippy::large_enum_variant, reason = "a launch of before is rare, and none is kept in a row")]
 pub enum Fact {
     /// A local user's home; `~` in the policy and in the catalogues.
     Home { uid: u32, path: String },

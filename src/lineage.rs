@@ -95,6 +95,7 @@ impl Process {
 
 /// Something a strand touched that a later act can be joined with.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one touch")]
 pub struct Touch {
     pub sequence: u64,
     pub time: Timestamp,
@@ -497,10 +498,10 @@ impl Lineage {
     /// What a process took may go where it, or a shell above it, writes already: `cat secret > pipe`. Whoever waits
     /// at the other end has it then.
     fn spread(&mut self, taken: &Touch) {
-        let Some(taker) = self.get(taken.process) else { return };
-        let strand = taker.strand;
+        let Some(reader) = self.get(taken.process) else { return };
+        let strand = reader.strand;
         let is_near = |process: &&Process| {
-            let is_same = taker.tool.is_some() && process.tool == taker.tool;
+            let is_same = reader.tool.is_some() && process.tool == reader.tool;
             process.strand == strand && (is_same || process.tool == Some("shells"))
         };
         let near = self.ancestors(taken.process).take_while(is_near).take(4).map(|process| process.key);

@@ -192,7 +192,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         let activity = match *verb {
             "launch" => launch(rest),
             "read" => Activity::Open { file: file(), access: Access { read: true, ..Access::default() } },
-            "folder" => Activity::Open {
+            "folder" | "list" => Activity::Open {
                 file: file(),
                 access: Access { read: true, directory: true, ..Access::default() },
             },
@@ -255,10 +255,6 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
                 duration: 1,
                 is_open: false,
             },
-            "list" => Activity::Open {
-                file: file(),
-                access: Access { read: true, directory: true, ..Access::default() },
-            },
             "truncate" => Activity::Truncate { file: file() },
             "mknod" => Activity::Mknod { file: file(), mode: u32::from_str_radix(rest[1], 8).unwrap() },
             "mount" => Activity::Mount { source: rest[0].into(), target: File::at(absolute(rest[1])) },
@@ -315,7 +311,9 @@ fn settings(pid: u32, words: &[&str]) -> AgentSettings {
     let place = Place { home: "/home/u".into(), project: "/w".into() };
     let (mut items, problem) = read(CLAUDE_CODE.sources[0].form, &place, &text);
     let line = words.get(2).map_or(0, |line| line.parse().unwrap());
-    items.iter_mut().for_each(|item| item.line = line);
+    for item in &mut items {
+        item.line = line;
+    }
     let (agent, level) = words[0].split_once(':').unwrap_or(("claude-code", words[0]));
     let level = serde_json::from_value(level.into()).unwrap();
     AgentSettings {

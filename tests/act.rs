@@ -63,7 +63,7 @@ impl Workflow {
         let mut text = "    steps:\n      - uses: actions/checkout@v5\n      - uses: edamame/guard@v1\n        id: guard\n        with:\n          binary-path: GUARD\n          report-dir: REPORT\n".to_owned();
         for (lines, indent) in [(with, "          "), (steps, "      ")] {
             for line in lines.lines() {
-                text.push_str(&format!("{indent}{line}\n"));
+                text.extend([indent, line, "\n"]);
             }
         }
         text

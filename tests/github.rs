@@ -1,6 +1,6 @@
 //! Tells a stand-in for GitHub about runs: what is sent, what is tried again, and what becomes a notice.
 //!
-//! Every request body is checked against GitHub's own OpenAPI description where npm can fetch it (once, into
+//! Every request body is checked against GitHub's own `OpenAPI` description where npm can fetch it (once, into
 //! `$XDG_CACHE_HOME/edamame-guard-tests`), and always against the rules that stand here.
 
 use std::fs::{self, File};

@@ -30,13 +30,13 @@ fn base64(text: &[u8]) -> String {
 
 /// A secret as it usually gets out; of base64 what is the same whatever stands before and behind.
 fn forms(secret: &str) -> Vec<String> {
-    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = secret.bytes().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     let url = secret.replace('+', "%2B").replace('/', "%2F");
     let mut forms = vec![
         secret.to_owned(),
         hex.to_uppercase(),
         hex,
-        url.to_lowercase().replace("%2b", "%2b"),
+        url.replace("%2B", "%2b").replace("%2F", "%2f"),
         url,
         secret.chars().rev().collect(),
     ];
@@ -130,7 +130,7 @@ fn no_output_of_the_guard_holds_a_secret_in_any_form() {
 
 fn base64_padded(text: &str) -> String {
     let mut whole = base64(text.as_bytes());
-    while whole.len() % 4 != 0 {
+    while !whole.len().is_multiple_of(4) {
         whole.push('=');
     }
     whole

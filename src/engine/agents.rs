@@ -49,6 +49,7 @@ pub(super) struct Work {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_field_names, reason = "the call itself, and what is known of it")]
 struct Call {
     sequence: u64,
     call: ToolCall,
@@ -461,7 +462,7 @@ impl Engine {
             let (more, counts) = self.compare(&work, errand, call, of_errand, start);
             let is_contradicted = more.iter().any(|it| it.hit.rule.id == detections::AGENT_CONTRADICTED.id);
             told.extend(more);
-            told.extend(self.beyond_given(&work, errand, call, start));
+            told.extend(self.beyond_given(errand, call, start));
             if !is_contradicted {
                 told.extend(self.against_settings(&work, errand, call, start));
             }
@@ -606,7 +607,7 @@ impl Engine {
         if errand.agent.record.is_none() || deeds.is_empty() {
             return (Vec::new(), (0, 0));
         }
-        let declared = work.declared(errand, call, &start.job.home, &start.job.workspace);
+        let declared = Work::declared(errand, call, &start.job.home, &start.job.workspace);
         let judged: Vec<(&Deed, Verdict)> = {
             let context = self.context(start);
             let verdict = |deed: &&Deed| {
@@ -774,7 +775,6 @@ impl Engine {
 impl Work {
     /// What declares for an errand: the text that its shell was given, which the call names.
     fn declared<'w>(
-        &self,
         errand: &Errand,
         call: Option<(&'w Call, &'static str)>,
         home: &str,

@@ -25,6 +25,7 @@ const FIRST_RUN: &str =
 
 impl Engine {
     /// Ends the run: folds, weighs, and says what could not be seen.
+    #[expect(clippy::too_many_lines, reason = "one report, part by part")]
     pub fn finish(mut self) -> Report {
         let start = self.start.take().map_or_else(unknown_start, Arc::unwrap_or_clone);
         let end = self.end.take();
@@ -216,6 +217,7 @@ impl Engine {
             .collect()
     }
 
+    #[expect(clippy::too_many_lines, reason = "each kind of gap in its order")]
     fn coverage(&self, start: &Start, end: Option<&End>) -> Coverage {
         let sight = &start.sight;
         let lost_events = self.lost.values().map(|(count, ..)| count).sum();

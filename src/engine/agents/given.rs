@@ -18,7 +18,6 @@ impl Engine {
     /// A command that the list of the step's own settings leaves out.
     pub(super) fn beyond_given(
         &self,
-        work: &Work,
         errand: &Errand,
         call: Option<(&Call, &'static str)>,
         start: &Start,
@@ -26,7 +25,7 @@ impl Engine {
         let process = self.lineage.get(errand.process)?;
         let block = self.stepping.given(&process.step, errand.agent.id)?;
         let allowed = block.lists.get(&("run", "allow"))?;
-        let declared = work.declared(errand, call, &start.job.home, &start.job.workspace);
+        let declared = Work::declared(errand, call, &start.job.home, &start.job.workspace);
         declared.text.as_ref()?;
         let is_given = |name: &str| {
             allowed.contains(name) || BUILT_IN.contains(&name) || is_launcher(name) || is_shell(name)

@@ -285,7 +285,7 @@ impl Engine {
         call: Option<(&Call, &'static str)>,
         start: &Start,
     ) -> Option<Told> {
-        let declared = work.declared(errand, call, &start.job.home, &start.job.workspace);
+        let declared = Work::declared(errand, call, &start.job.home, &start.job.workspace);
         declared.text.as_ref()?;
         let (rule, program) = work.forbidden_command(errand, &declared.intent, &self.lineage, &start.job)?;
         let hit = Hit {

@@ -673,7 +673,7 @@ fn pattern(protocol: u32, data: &[u8], now: u64) -> String {
     let (short, short_big) = (u32::from_le_bytes(half).into(), u32::from_be_bytes(half).into());
     let float = [f64::from_le_bytes(first), f64::from_be_bytes(first)]
         .into_iter()
-        .any(|seconds| (seconds - now as f64).abs() < 86_400.0);
+        .any(|seconds| (seconds - f64::from(u32::try_from(now).unwrap_or(u32::MAX))).abs() < 86_400.0);
     let units = [1, 1_000, 1_000_000, 1_000_000_000];
     let is_time = float
         || is_now(short)
