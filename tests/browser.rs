@@ -181,7 +181,7 @@ fn hostile_names_stay_text() {
                 launch.arguments.push(hostile.to_owned());
                 launch.directory.push_str(hostile);
             }
-            Activity::Open { file, .. } => file.path.push_str(&format!("/{hostile}")),
+            Activity::Open { file, .. } => file.path.extend(["/", hostile]),
             Activity::Answer { name, .. } => name.push_str(hostile),
             _ => {}
         }
@@ -191,15 +191,11 @@ fn hostile_names_stay_text() {
         _ => None,
     });
     let (actor, time) = curl.expect("a launch");
-    for (number, hostile) in HOSTILE.iter().enumerate() {
-        let child = ProcessKey { pid: 900_000 + number as u32, start: time.0 };
+    for (number, hostile) in (900_000..).zip(HOSTILE) {
+        let child = ProcessKey { pid: number, start: time.0 };
         inputs.push(Input::Event(Event { time, actor, activity: Activity::Fork { child } }));
-        let executable = File {
-            path: format!("/tmp/{hostile}"),
-            device: 1,
-            inode: 77_000 + number as u64,
-            ..File::default()
-        };
+        let executable =
+            File { path: format!("/tmp/{hostile}"), device: 1, inode: u64::from(number), ..File::default() };
         let launch = Launch {
             executable,
             arguments: vec![(*hostile).to_owned()],

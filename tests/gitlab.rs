@@ -69,10 +69,10 @@ impl Project {
 
         let work = root.join("work");
         fs::create_dir(&work).expect("a folder");
-        let text = format!(
+        let file = format!(
             "include:\n  - component: $CI_SERVER_FQDN/edamame/guard/guard@1.0.0\n    inputs:\n      binary_path: {GUARD}\n{inputs}\n{jobs}"
         );
-        fs::write(work.join(".gitlab-ci.yml"), text).expect("written");
+        fs::write(work.join(".gitlab-ci.yml"), file).expect("written");
         fs::create_dir(work.join(".github")).expect("a folder");
         fs::write(
             work.join(".github/guard.yml"),
@@ -133,7 +133,7 @@ fn said(output: &Output) -> String {
     )
 }
 
-const JOBS: &str = r#"
+const JOBS: &str = r"
 clean:
   extends: .guard
   script:
@@ -165,7 +165,7 @@ trap:
   script:
     - trap 'echo ended' EXIT
     - echo x > forbidden
-"#;
+";
 
 #[test]
 fn a_clean_job_passes_and_leaves_its_reports() {
@@ -407,12 +407,12 @@ fn the_component_speaks_to_a_shell_that_is_no_bash() {
 
 #[test]
 fn the_component_works_without_any_rights() {
+    const NOBODY: u32 = 65_534;
     let test = "the_component_works_without_any_rights";
     if !nix::unistd::geteuid().is_root() {
         println!("skipped: {test} needs root, to become somebody else");
         return;
     }
-    const NOBODY: u32 = 65_534;
     let job = ByHand::new("/bin/sh", Some(NOBODY), NO_SLEEP);
     let (script, after, said) = job.run("sleep 2");
     assert_eq!((script, after), (Some(86), Some(86)), "{said}");

@@ -353,9 +353,10 @@ fn host(check: &posture::Check) -> TempDir {
     let root = tempfile::tempdir().expect("a folder");
     fs::create_dir_all(root.path().join("root")).expect("a home");
     if !check.applies.contains(&Place::Workstation) {
-        match check.applies.contains(&Place::Container) {
-            true => fs::write(root.path().join(".dockerenv"), "").expect("written"),
-            false => fs::create_dir_all(root.path().join("etc/gitlab-runner")).expect("made"),
+        if check.applies.contains(&Place::Container) {
+            fs::write(root.path().join(".dockerenv"), "").expect("written");
+        } else {
+            fs::create_dir_all(root.path().join("etc/gitlab-runner")).expect("made");
         }
     }
     root
