@@ -59,6 +59,7 @@ pub use coverage_hook::DETECTION as HOOK;
 pub use coverage_lineage::DETECTION as LINEAGE;
 pub use coverage_records::DETECTION as RECORDS;
 pub use cred_file_access::DETECTION as CREDENTIAL;
+pub use egress_allowed_host_exfil::DETECTION as EXFILTRATION;
 pub use egress_undeclared::DETECTION as EGRESS;
 pub use exception_expired::DETECTION as EXPIRED;
 pub use file_undeclared::DETECTION as FILE;

@@ -13,7 +13,7 @@ mod tampering;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::{Engine, GroupKey, Start};
+use super::{Engine, Group, GroupKey, Start};
 use crate::agents::{self, Agent};
 use crate::detections::{self, Hit};
 use crate::divergence::{self, Act, Context, Effect, Explanation};
@@ -512,14 +512,21 @@ impl Engine {
         let mut further = Vec::new();
         for (process, object) in acts {
             let Some(process) = self.lineage.get(process) else { continue };
-            for rule in rules {
-                let key = GroupKey {
-                    rule: rule.0,
-                    step: process.step.clone(),
-                    agent: process.agent.clone(),
-                    program: process.name.to_string(),
-                    object: object.clone(),
-                };
+            // An upload is told by its words; it is the same act.
+            let is_upload = |key: &GroupKey, group: &Group| {
+                let by = group.finding.process.as_ref().map(|process| process.key);
+                declared.is_some() && key.rule == detections::EXFILTRATION.id.0 && by == Some(process.key)
+            };
+            let uploads = self.groups.iter().filter(|(key, group)| is_upload(key, group));
+            let uploads: Vec<GroupKey> = uploads.map(|(key, _)| key.clone()).collect();
+            let named = rules.iter().map(|rule| GroupKey {
+                rule: rule.0,
+                step: process.step.clone(),
+                agent: process.agent.clone(),
+                program: process.name.to_string(),
+                object: object.clone(),
+            });
+            for key in named.chain(uploads).collect::<Vec<_>>() {
                 // What is told for the destination alone, whatever a call says, stays beside it.
                 let is_its_own = self.groups.get(&key).is_some_and(|group| {
                     group.finding.kind == Kind::Attack && group.finding.remedy == detections::EGRESS.remedy
