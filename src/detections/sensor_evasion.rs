@@ -25,8 +25,8 @@
 //! using them alone is no finding.
 
 use super::{
-    Act, Detection, Ground, Hit, attack, ground, has_left, is_bare, is_bare_object, is_strangers_socket,
-    is_work, named, of_process,
+    Act, Detection, Ground, Hit, attack, ground, has_left, is_bare, is_bare_object, is_from_before,
+    is_strangers_socket, is_work, named, of_process, runs_code,
 };
 use crate::catalogue;
 use crate::divergence::Effect;
@@ -244,6 +244,11 @@ fn handed_over(act: &Act<'_>, path: &str, sure: Confidence) -> Vec<Hit> {
     let own = act.process.key;
     let who = named(act.lineage, own);
     let read = act.lineage.strand(own).reads.iter().find(|read| read.process == own);
+    // A client with its own login at its own daemon, wherever that listens: docker.
+    let is_client = act.process.tool.is_some() && !runs_code(act.process) && is_from_before(act, act.process);
+    if is_client && read.is_none_or(|read| read.by_owner) && ground(act) != Ground::Foreign {
+        return Vec::new();
+    }
     let (severity, story) = match read {
         Some(read) if !read.by_owner => (Severity::High, format!(", after it read {}", read.title)),
         Some(read) => (Severity::Medium, format!(", after it read {}", read.title)),
@@ -347,6 +352,16 @@ mod tests {
         ] {
             assert_eq!(told(acts), [""; 0], "{acts}");
         }
+    }
+
+    #[test]
+    fn a_client_with_its_own_login_may_talk_to_its_daemon_wherever_that_listens() {
+        let trace = |program: &str| {
+            format!("3 launch {program}\n3 read ~/.docker/config.json\n3 unix /srv/d.sock outside")
+        };
+        assert_eq!(told(&trace("/usr/bin/docker docker version")), [""; 0]);
+        let other = told(&trace("/usr/bin/python3.11 python3 x.py"));
+        assert!(other.contains(&"!sensor-evasion attack high /srv/d.sock".to_owned()), "{other:?}");
     }
 
     #[test]
