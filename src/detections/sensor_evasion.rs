@@ -260,12 +260,17 @@ fn handed_over(act: &Act<'_>, path: &str, sure: Confidence) -> Vec<Hit> {
     attack(act, &DETECTION, (severity, sure), title, path)
 }
 
+/// Whether it is the program's work to look at the host's processes.
+fn is_list(act: &Act<'_>) -> bool {
+    is_work(act, "process-lists") || is_work(act, "restart-checks")
+}
+
 /// A process that is no process list looks at the guard.
 fn looked(act: &Act<'_>, path: &str) -> Vec<Hit> {
     let is_guard =
         of_process(path).is_some_and(|(pid, entry)| pid == act.context.guard.pid && entry == "cmdline");
     let is_folder = path.starts_with("/run/edamame-guard/");
-    if !(is_guard || is_folder) || is_work(act, "process-lists") {
+    if !(is_guard || is_folder) || is_list(act) {
         return Vec::new();
     }
     let title = format!("{} looked at the guard", named(act.lineage, act.process.key));
@@ -282,7 +287,7 @@ fn went_through(act: &Act<'_>, path: &str) -> Vec<Hit> {
             .noted("command-line")
             .filter(|note| note.process == act.process.key)
     };
-    if !is_entry || is_work(act, "process-lists") || seen().count() + 1 != MANY {
+    if !is_entry || is_list(act) || seen().count() + 1 != MANY {
         return Vec::new();
     }
     let title = format!("{} went through the processes of the host", named(act.lineage, act.process.key));
