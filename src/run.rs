@@ -242,9 +242,23 @@ pub(crate) fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-pub(crate) fn sensor_options() -> Options {
+fn sensor_options(workspace: &Path) -> Options {
     let names = ENVIRONMENT.iter().copied().chain(crate::agents::marks());
-    Options { environment: names.map(ToOwned::to_owned).collect(), ..Options::default() }
+    let own = is_of_its_own(workspace).then(|| workspace.to_owned());
+    Options {
+        environment: names.map(ToOwned::to_owned).collect(),
+        familiar: own.into_iter().chain([PathBuf::from("/usr")]).collect(),
+        ..Options::default()
+    }
+}
+
+/// Whether nothing lies below this workspace but what the job works on: no home, and no settings of the host.
+fn is_of_its_own(workspace: &Path) -> bool {
+    let holds_homes = runners::homes().any(|(_, home)| Path::new(&home).starts_with(workspace));
+    let is_hosts = ["/etc", "/var/lib", "/run", "/proc", "/sys", "/dev"]
+        .iter()
+        .any(|folder| workspace.starts_with(folder));
+    workspace.components().count() > 2 && !holds_homes && !is_hosts
 }
 
 // --- policy -----------------------------------------------------------------------------------
@@ -521,7 +535,7 @@ fn run(run: &Run) -> Result<u8, Error> {
         failure: None,
     };
 
-    let mut sensor = choose(run.watching)?;
+    let mut sensor = choose(run.watching, Path::new(&job.workspace))?;
     let mut sight = sensor.sight().clone();
     if !matcher.is_empty() {
         let shown = streams::terminals();
@@ -636,15 +650,15 @@ fn run(run: &Run) -> Result<u8, Error> {
 }
 
 /// The sensor that is asked for, at work. What it is not the best of is said before anything runs.
-fn choose(watching: Watching) -> Result<Box<dyn Sensor>, Error> {
-    let Chosen { sensor, said } = start_sensor(watching)?;
+fn choose(watching: Watching, workspace: &Path) -> Result<Box<dyn Sensor>, Error> {
+    let Chosen { sensor, said } = start_sensor(watching, workspace)?;
     if let Some(said) = said {
         eprintln!("{said}");
     }
     Ok(sensor)
 }
 
-pub(crate) fn start_sensor(watching: Watching) -> Result<Chosen, Error> {
+pub(crate) fn start_sensor(watching: Watching, workspace: &Path) -> Result<Chosen, Error> {
     let kind = match watching.sensor {
         SensorArgument::Auto => Kind::Auto,
         SensorArgument::Ebpf => Kind::Ebpf,
@@ -657,7 +671,7 @@ pub(crate) fn start_sensor(watching: Watching) -> Result<Chosen, Error> {
         Some(UnsupportedArgument::Warn) | None => OnUnsupported::Warn,
         Some(UnsupportedArgument::Skip) => OnUnsupported::Skip,
     };
-    let mut options = sensor_options();
+    let mut options = sensor_options(workspace);
     options.ring_bytes = watching.ring_size.unwrap_or(options.ring_bytes);
     Ok(sensors::choose(kind, on_unsupported, &options)?)
 }

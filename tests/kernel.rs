@@ -323,6 +323,44 @@ fn every_way_to_open_gives_the_same_object() {
     assert!(opens[11].1.directory && opens[11].0.path.ends_with("/below"));
 }
 
+/// Where nobody is deceived by another name it is not asked for, and costs nothing; what is written is told wherever it lies.
+#[test]
+fn in_a_familiar_folder_another_name_is_told_of_what_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let here = folder.path().canonicalize().expect("a folder");
+    let options = Options { familiar: vec![here.clone()], ..Options::default() };
+    let mut watch = watch!("in_a_familiar_folder_another_name_is_told_of_what_is_written", &options);
+    let strange = tempfile::tempdir().expect("a folder");
+    let outside = strange.path().canonicalize().expect("a folder").join("object");
+    fs::create_dir_all(here.join("a/b")).expect("folders");
+    let inside = here.join("a/b/object");
+    for file in [&inside, &outside] {
+        fs::write(file, "x").expect("written");
+    }
+    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, here.join(name)).expect("a link");
+    link(&inside, "near");
+    link(&outside, "far");
+    link(&here.join("a"), "folder");
+    let script = r#"chdir $ARGV[0];
+        for my $name ("near", "far") { open(my $file, "<", $name) or die "$name: $!"; }
+        opendir(my $folder, "folder");
+        open(my $file, ">>", "near");"#;
+    let (pid, events) = watch.perl(script, &[&here.to_string_lossy()]);
+    let asked: Vec<(&Path, Option<&str>)> = events
+        .iter()
+        .filter(|event| event.actor.pid == pid)
+        .filter_map(|event| match &event.activity {
+            Activity::Open { file, .. } => Some((Path::new(&file.path), file.asked.as_deref())),
+            _ => None,
+        })
+        .filter(|(path, _)| path.starts_with(&here) || *path == outside)
+        .collect();
+    let folder = here.join("a");
+    let wanted: [(&Path, Option<&str>); 4] =
+        [(&inside, None), (&outside, Some("far")), (&folder, Some("folder")), (&inside, Some("near"))];
+    assert_eq!(asked, wanted);
+}
+
 #[test]
 fn another_name_of_an_object_is_told_beside_its_own() {
     let mut watch = watch!("another_name_of_an_object_is_told_beside_its_own");

@@ -19,7 +19,8 @@
 //! ## Known limits
 //! A program that first goes into a folder through a link, or takes hold of it without opening it (`O_PATH`), and then uses short
 //! names shows only the real folder. A link that was
-//! there before the job and that the project's own code follows is a note. Of requests in an `io_uring` only the asked name is
+//! there before the job and that the project's own code follows is a note. A file that is only read and lies in the workspace
+//! or below `/usr` is known by its own path alone. Of requests in an `io_uring` only the asked name is
 //! known. An archive that escapes by a name its program has tidied is a write outside the workspace like any other.
 
 use std::borrow::Cow;

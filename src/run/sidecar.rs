@@ -516,7 +516,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
             Err(error) => eprintln!("warning: no hooks were put into agents' settings: {error}"),
         }
     }
-    let Chosen { mut sensor, said } = run::start_sensor(watching)?;
+    let Chosen { mut sensor, said } = run::start_sensor(watching, Path::new(&job.workspace))?;
     let running = sensor.adopt(root)?;
     let fail_on = fail_on.to_string_lossy().into_owned();
     let fail_on = (!fail_on.is_empty()).then_some(fail_on);

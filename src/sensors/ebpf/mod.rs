@@ -17,6 +17,7 @@ mod still_open;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -49,6 +50,8 @@ const QUEUE_LIMIT: usize = 65_536;
 const LEAST_TAKEN: usize = 4_096;
 /// How often the kernel is asked whether each hook is still there.
 const HEALTH_TICK: Duration = Duration::from_secs(1);
+/// How many folders the kernel half keeps in mind: `FAMILIAR` in `sensor.h`.
+const FAMILIAR: usize = 2;
 const CANARY_DEADLINE: Duration = Duration::from_millis(400);
 
 /// How to record.
@@ -58,11 +61,14 @@ pub struct Options {
     pub ring_bytes: u32,
     /// Environment variables to keep at exec: at most 32, each name at most 47 bytes.
     pub environment: Vec<String>,
+    /// Folders below which a file that is read is told by its own path alone, not also by the name it was asked for by:
+    /// the first two that can be opened.
+    pub familiar: Vec<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { ring_bytes: 16 << 20, environment: Vec::new() }
+        Self { ring_bytes: 16 << 20, environment: Vec::new(), familiar: Vec::new() }
     }
 }
 
@@ -109,6 +115,8 @@ pub struct Ebpf {
     shared: Arc<Shared>,
     reader: Option<JoinHandle<()>>,
     object: Object,
+    /// The kernel half knows them by address, so they must stay.
+    _familiar: Vec<File>,
     anchors: Vec<Anchor>,
     checked: Instant,
     lost: [u64; Plane::ALL.len()],
@@ -151,10 +159,11 @@ impl Ebpf {
             return Err(SensorError::NotPermitted);
         }
         let cgroup = File::open(cgroup_root().ok_or(SensorError::NoCgroup)?)?;
-        let (object, anchors) = with_log(|| {
+        let (object, familiar, anchors) = with_log(|| {
             let object = load(options)?;
+            let familiar = settle(&object, &options.familiar)?;
             let anchors = attach(&object, &cgroup)?;
-            Ok::<_, SensorError>((object, anchors))
+            Ok::<_, SensorError>((object, familiar, anchors))
         })?;
 
         let clock = Clock {
@@ -182,6 +191,7 @@ impl Ebpf {
             shared,
             reader: Some(reader),
             object,
+            _familiar: familiar,
             anchors,
             checked: Instant::now(),
             lost: [0; 3],
@@ -411,6 +421,23 @@ fn load(options: &Options) -> Result<Object, SensorError> {
         program.test_run(ProgramInput::default()).map_err(|error| refused("whoami", error))?;
     }
     Ok(object)
+}
+
+/// Makes folders known to the kernel half, and returns what holds them in place.
+fn settle(object: &Object, folders: &[PathBuf]) -> Result<Vec<File>, SensorError> {
+    let open = |folder: &PathBuf| {
+        let flags = nix::libc::O_PATH | nix::libc::O_DIRECTORY;
+        File::options().read(true).custom_flags(flags).open(folder).ok()
+    };
+    let files: Vec<File> = folders.iter().filter_map(open).take(FAMILIAR).collect();
+    let descriptors =
+        files.iter().map(std::os::fd::AsRawFd::as_raw_fd).chain(std::iter::repeat(-1)).take(FAMILIAR);
+    let mut context: Vec<u8> = descriptors.flat_map(i32::to_ne_bytes).collect();
+    let program = object.progs_mut().find(|program| program.name() == "settle");
+    let program = program.ok_or(SensorError::Options { ring_bytes: 0 })?;
+    let input = ProgramInput { context_in: Some(&mut context), ..ProgramInput::default() };
+    program.test_run(input).map_err(|error| refused("settle", error))?;
+    Ok(files)
 }
 
 fn load_object(

@@ -20,10 +20,16 @@ __u32 guard;
 __u64 guard_mounts;
 __u64 guard_network;
 
+/* Folders whose files are read under other names without anybody being deceived: dentries, which the guard
+ * keeps in place by holding them open. Set by `settle`. */
+__u64 familiar[FAMILIAR];
+
 #define AT_FDCWD (-100)
+#define FMODE_WRITE (1u << 1)
 #define FMODE_PATH (1u << 14)
 #define S_IFMT 0170000
 #define S_IFREG 0100000
+#define S_IFDIR 0040000
 #define SIGNAL_GROUP_EXIT 4
 #define DESCRIPTORS 253 /* The most that one message can carry (SCM_MAX_FD). */
 #define TCP 6
@@ -187,6 +193,7 @@ struct progress {
 	__u64 position;
 	__u32 flags;
 	__u32 is_done; /* of a scan: the last string went on past its bound */
+	__u32 is_familiar; /* of a walk: it came through a familiar folder */
 	/* Where a walk begins. Kernel pointers lose their type here, as an argument must. */
 	__u64 dentry;
 	__u64 mount;
@@ -209,6 +216,7 @@ static __always_inline struct progress *new_progress(void)
 		progress->position = 0;
 		progress->flags = 0;
 		progress->is_done = 0;
+		progress->is_familiar = 0;
 	}
 	return progress;
 }
@@ -259,6 +267,8 @@ static __always_inline enum step step_up(struct walk *walk)
 	__u64 bytes = progress->bytes;
 	long length;
 
+	if ((__u64)dentry == familiar[0] || (__u64)dentry == familiar[1])
+		progress->is_familiar = 1;
 	if (dentry == walk->root) {
 		struct mount *mount = walk->mount;
 		struct mount *below = LOAD(mount, mount, mnt_parent);
@@ -350,6 +360,8 @@ static __always_inline __u64 walk_path(struct dentry *dentry, struct vfsmount *a
 	walked = walk((void *)window);
 	bytes = (__u32)walked;
 	*flags |= walked >> 32;
+	if (progress->is_familiar)
+		*flags |= FLAG_FAMILIAR;
 	opaque(bytes);
 	return bytes > PATH_BYTES ? 0 : bytes;
 }
@@ -413,6 +425,22 @@ int whoami(void *context)
 	guard = current_group();
 	guard_mounts = (__u64)BPF_CORE_READ(task, nsproxy, mnt_ns);
 	guard_network = (__u64)BPF_CORE_READ(task, nsproxy, net_ns);
+	return 0;
+}
+
+/* Runs once, called by the guard with folders that it holds open. */
+SEC("syscall")
+int settle(struct folders *folders)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+#pragma clang loop unroll(full)
+	for (int i = 0; i < FAMILIAR; i++) {
+		struct file *file = file_of(task, folders->descriptor[i]);
+
+		if (file)
+			familiar[i] = (__u64)LOAD(file, file, f_path.dentry);
+	}
 	return 0;
 }
 
@@ -679,6 +707,14 @@ static __always_inline void fill_act_head(struct head *head, const struct act *a
 	head->flags = act->flags;
 }
 
+/* Copying the caller's text costs as much as all else here does without the walk. Of a file that is only read, and lies
+ * where the job's own files or the system's are, it tells nothing. A folder may be where the next name starts. */
+static __always_inline bool is_text_of_use(const struct open_record *record)
+{
+	return !(record->file.flags & FLAG_FAMILIAR) || record->file_mode & FMODE_WRITE ||
+	       (record->file.mode & S_IFMT) == S_IFDIR;
+}
+
 /* `text` is the caller's, and 0 where it named no path. */
 static __noinline int opened(const struct act *act, __u32 descriptor, __u64 text)
 {
@@ -708,7 +744,7 @@ static __noinline int opened(const struct act *act, __u32 descriptor, __u64 text
 	opaque(bytes);
 	if (bytes > PATH_BYTES)
 		return 0;
-	if (text)
+	if (text && is_text_of_use(record))
 		length = bpf_probe_read_user_str(record->data + bytes, PATH_BYTES, (void *)text);
 	if (length > 0) {
 		record->asked_bytes = length;

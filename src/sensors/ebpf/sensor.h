@@ -114,6 +114,16 @@ enum {
 	FLAG_TEXT = 16,
 	/* No folder names the object any more. */
 	FLAG_DELETED = 32,
+	/* Below one of the familiar folders. */
+	FLAG_FAMILIAR = 64,
+};
+
+/* How many folders can be familiar. */
+#define FAMILIAR 2
+
+/* What `settle` is called with: descriptors of the guard's own, -1 for none. */
+struct folders {
+	__u32 descriptor[FAMILIAR];
 };
 
 struct head {
