@@ -58,7 +58,7 @@ pub enum Input {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
-    /// `edamame-guard/evidence/v2`
+    /// `edamame-guard/evidence/v3`
     pub schema: String,
     /// Version of the program that recorded.
     pub version: String,

@@ -1,14 +1,20 @@
 //! The record of a run: one JSON object a line, each with its number and the digest of the line before.
 //!
 //! ```text
-//! {"seq":0,"prev":"000…0","type":"start",…}
-//! {"seq":1,"prev":"<SHA-256 of line 0 without its newline, hex>","type":"fact",…}
-//! {"seq":2,"prev":"<of line 1>","type":"end",…}
-//! {"seq":3,"prev":"<of line 2>","type":"footer","records":3,"counts":{…},"lost":0,"tier":"T2","canaries":{…}}
+//! {"seq":0,"prev":"0000000000000000","type":"start",…}
+//! {"seq":1,"prev":"<16 digits of digest 0>","type":"fact",…}
+//! {"seq":2,"prev":"<all 64 of digest 1>","type":"end",…}
+//! {"seq":3,"prev":"<all 64 of digest 2>","type":"footer","records":3,"counts":{…},"lost":0,"tier":"T2","canaries":{…}}
+//!
+//! digest 0 = SHA-256(line 0)        digest n = SHA-256(digest n-1 in hex, line n)        lines without their newlines
 //! ```
 //!
+//! So each digest stands for everything above it. Digests don't compress, and were half of a recording: most lines show 16
+//! digits, enough to name the record that was edited; heartbeats, the end and the footer, which are signed, show all.
+//!
 //! The footer follows from the lines above it, so a reader makes it again and compares: a changed last
-//! record, a changed footer and a missing one all show. Version 1 had no footer and is still read.
+//! record, a changed footer and a missing one all show. Version 2 had whole digests of single lines, version 1 no footer
+//! either; both are still read.
 //!
 //! Where record 0 names a key, each heartbeat and the end begin with a `signature` of their own line without it, by
 //! which all above is signed as well. [`Seal`] signs the end of it all, and [`parts`] tells how a long one is kept.
@@ -31,9 +37,12 @@ pub use parts::{Recording, Store};
 pub use seal::{Ends, Seal};
 
 /// Schema named by the first record.
-pub const SCHEMA: &str = "edamame-guard/evidence/v2";
-/// The one before, without a footer.
-const SCHEMA_BEFORE: &str = "edamame-guard/evidence/v1";
+pub const SCHEMA: &str = "edamame-guard/evidence/v3";
+/// Those before: with digests of the line before alone, and without a footer.
+const SCHEMA_SINGLE: &str = "edamame-guard/evidence/v2";
+const SCHEMA_BARE: &str = "edamame-guard/evidence/v1";
+/// How many digits of a digest most lines show.
+const SHORT: usize = 16;
 /// How a signed line begins.
 const SIGNED: &[u8] = b"{\"signature\":\"";
 /// What a line is signed for, so that no signature can stand for another thing.
@@ -110,12 +119,34 @@ impl Footer {
     }
 }
 
+/// The digest that stands for all lines so far.
+#[derive(Clone, Debug, Default)]
+struct Link {
+    digest: String,
+    /// Before version 3 each stands for its own line alone.
+    is_single: bool,
+}
+
+impl Link {
+    /// What the next line shows of it.
+    fn shown(&self, is_whole: bool) -> &str {
+        const FIRST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+        let digest = if self.digest.is_empty() { FIRST } else { &self.digest };
+        if is_whole || self.is_single { digest } else { &digest[..SHORT] }
+    }
+
+    fn follow(&mut self, line: &[u8]) {
+        let above = if self.is_single { "" } else { &self.digest };
+        self.digest = hex(&Sha256::new().chain_update(above).chain_update(line).finalize());
+    }
+}
+
 /// Writes records and keeps the chain. The footer follows the [`Input::End`] by itself.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
     out: W,
     next: u64,
-    previous: String,
+    link: Link,
     buffer: Vec<u8>,
     footer: Footer,
     key: Option<Key>,
@@ -128,7 +159,7 @@ impl<W: Write> Writer<W> {
         Self {
             out,
             next: 0,
-            previous: zeros(),
+            link: Link::default(),
             buffer: Vec::new(),
             footer: Footer::default(),
             key: None,
@@ -145,22 +176,23 @@ impl<W: Write> Writer<W> {
     pub fn append(&mut self, input: &Input) -> io::Result<u64> {
         let seq = self.next;
         self.buffer.clear();
-        serde_json::to_writer(&mut self.buffer, &Line { seq, prev: &self.previous, input })?;
+        let prev = self.link.shown(is_head(input));
+        serde_json::to_writer(&mut self.buffer, &Line { seq, prev, input })?;
         if let (true, Some(key)) = (is_head(input), &self.key) {
             let signature = key.sign(&[HEAD, &self.buffer].concat());
             self.buffer.splice(..1, [SIGNED, signature.as_bytes(), b"\","].concat());
         }
-        self.previous = digest(&self.buffer);
+        self.link.follow(&self.buffer);
         if seq == 0 {
-            self.ends.genesis.clone_from(&self.previous);
+            self.ends.genesis.clone_from(&self.link.digest);
         }
         self.buffer.push(b'\n');
         self.out.write_all(&self.buffer)?;
         self.next += 1;
         self.footer.count(input);
         if matches!(input, Input::End(_)) {
-            let mut line = self.footer.line(&self.previous)?;
-            self.previous = digest(&line);
+            let mut line = self.footer.line(self.link.shown(true))?;
+            self.link.follow(&line);
             line.push(b'\n');
             self.out.write_all(&line)?;
         }
@@ -169,7 +201,7 @@ impl<W: Write> Writer<W> {
 
     /// What the recording is known by: its first record, its newest line, and how many there are.
     pub fn ends(&self) -> Ends {
-        Ends { head: self.previous.clone(), records: self.next, ..self.ends.clone() }
+        Ends { head: self.link.digest.clone(), records: self.next, ..self.ends.clone() }
     }
 
     pub fn key(&self) -> Option<&Key> {
@@ -260,7 +292,7 @@ pub fn read(input: impl BufRead, each: impl FnMut(u64, Input)) -> Result<u64, Ba
 /// As for [`read`].
 pub fn walk(mut input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result<Chain, BadRecord> {
     let mut chain = Chain::default();
-    let mut previous = zeros();
+    let mut link = Link::default();
     let mut count = 0;
     let mut footer = Footer::default();
     let (mut has_footer, mut is_over) = (false, false);
@@ -281,11 +313,12 @@ pub fn walk(mut input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result
             if count != line {
                 return Err(BadRecord::Behind { line });
             }
-            if !footer.line(&previous).is_ok_and(|made| made == text) {
+            if !footer.line(link.shown(true)).is_ok_and(|made| made == text) {
                 return Err(BadRecord::Footer { line });
             }
             has_footer = false;
-            chain.ends.head = digest(&text);
+            link.follow(&text);
+            chain.ends.head.clone_from(&link.digest);
             continue;
         }
         let record: OwnedLine = serde_json::from_slice(&text)
@@ -296,21 +329,28 @@ pub fn walk(mut input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result
         if record.seq < line {
             return Err(BadRecord::Inserted { line, found: record.seq });
         }
-        if record.prev != previous {
+        let schema = match &record.input {
+            Input::Start(start) => start.schema.as_str(),
+            _ => "",
+        };
+        let is_start = [SCHEMA, SCHEMA_SINGLE, SCHEMA_BARE].contains(&schema);
+        if line == 0 {
+            if !is_start {
+                return Err(BadRecord::Schema);
+            }
+            link.is_single = schema != SCHEMA;
+            has_footer = schema != SCHEMA_BARE;
+        }
+        if record.prev != link.shown(is_head(&record.input)) {
             return Err(BadRecord::Edited { line });
         }
-        let is_start = match &record.input {
-            Input::Start(start) => [SCHEMA, SCHEMA_BEFORE].contains(&start.schema.as_str()),
-            _ => false,
-        };
-        if (line == 0) != is_start {
+        if line > 0 && is_start {
             return Err(BadRecord::Schema);
         }
-        previous = digest(&text);
+        link.follow(&text);
         if let Input::Start(start) = &record.input {
-            has_footer = start.schema == SCHEMA;
             chain.key.clone_from(&start.key);
-            chain.ends.genesis.clone_from(&previous);
+            chain.ends.genesis.clone_from(&link.digest);
         }
         if let (true, Some(key)) = (is_head(&record.input), &chain.key) {
             if !is_signed(&text, key) {
@@ -323,7 +363,7 @@ pub fn walk(mut input: impl BufRead, mut each: impl FnMut(u64, Input)) -> Result
         is_over = has_footer && chain.has_end;
         each(record.seq, record.input);
         count += 1;
-        chain.ends.head.clone_from(&previous);
+        chain.ends.head.clone_from(&link.digest);
     }
     chain.ends.records = count;
     match count {
@@ -373,11 +413,6 @@ pub fn late(input: &mut impl BufRead) -> Vec<Input> {
         }
     }
     found
-}
-
-/// What the first record comes after.
-fn zeros() -> String {
-    "0".repeat(64)
 }
 
 /// SHA-256 of all that is left to read, in hex.
@@ -508,24 +543,24 @@ mod tests {
 
     /// The chain as somebody without the key would make it again.
     fn chained(lines: &[String]) -> String {
-        let mut previous = zeros();
+        let mut link = Link::default();
         let mut out = String::new();
         let mut footer = Footer::default();
         let mut seq = 0_u64;
         for line in lines {
             let Ok(record) = serde_json::from_str::<OwnedLine>(line) else { continue };
             let signature = line.strip_prefix("{\"signature\":\"").and_then(|rest| rest.split('"').next());
-            let mut made =
-                serde_json::to_string(&Line { seq, prev: &previous, input: &record.input }).expect("JSON");
+            let prev = link.shown(is_head(&record.input));
+            let mut made = serde_json::to_string(&Line { seq, prev, input: &record.input }).expect("JSON");
             if let Some(signature) = signature {
                 made = format!("{{\"signature\":\"{signature}\",{}", &made[1..]);
             }
-            previous = digest(made.as_bytes());
+            link.follow(made.as_bytes());
             out += &(made + "\n");
             footer.count(&record.input);
             seq += 1;
         }
-        out + std::str::from_utf8(&footer.line(&previous).expect("JSON")).expect("text") + "\n"
+        out + std::str::from_utf8(&footer.line(link.shown(true)).expect("JSON")).expect("text") + "\n"
     }
 
     #[test]
@@ -536,6 +571,13 @@ mod tests {
         let chain = walk(whole.as_bytes(), |_, _| ()).expect("whole");
         assert_eq!(chain.ends, ends);
         assert!(chain.signed > 2 && chain.has_end && chain.last_signed == Some(chain.ends.records - 1));
+        // What is signed holds a whole digest, and so all above it.
+        for line in &lines {
+            let prev =
+                line.split("\"prev\":\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a digest");
+            let is_whole = line.starts_with("{\"signature\"") || line.contains("\"type\":\"footer\"");
+            assert_eq!(prev.len(), if is_whole { 64 } else { SHORT }, "{line}");
+        }
         // Whoever edits a record and mends the chain behind it can't sign the next head.
         let at = first_event(&lines);
         let mut edited = lines.clone();
