@@ -367,6 +367,15 @@ impl Lineage {
     }
 
     /// The processes that the same parent started, oldest first.
+    /// All that belong to the strand of a process, in the order of their start.
+    pub fn in_strand(&self, key: ProcessKey) -> Vec<&Process> {
+        let Some(strand) = self.get(key).map(|process| process.strand) else { return Vec::new() };
+        let mut members: Vec<&Process> =
+            self.processes.values().filter(|process| process.strand == strand).collect();
+        members.sort_by_key(|process| (process.started, process.key));
+        members
+    }
+
     pub fn siblings(&self, key: ProcessKey) -> Vec<&Process> {
         let Some(parent) = self.get(key).and_then(|process| process.parent) else { return Vec::new() };
         let is_sibling = |process: &&Process| process.parent == Some(parent) && process.key != key;

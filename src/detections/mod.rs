@@ -476,6 +476,7 @@ pub fn also_kept(act: &Act<'_>) -> Vec<(&'static str, String)> {
             if install_script::is_second_stage(act, launch) {
                 notes.push(("stage", launch.program().path.clone()));
             }
+            notes.extend(remote_control::kept(act));
             notes
         }
         (Effect::Other, Activity::Open { file, access }) => {
@@ -542,7 +543,14 @@ pub fn also_kept(act: &Act<'_>) -> Vec<(&'static str, String)> {
         }
         (Effect::Connect { object, address, .. }, _) => {
             let is_bare = *object == address.to_string() && act.explanation.is_undeclared();
-            if is_bare { vec![("bare-contact", format!("{object} {}", act.sequence))] } else { Vec::new() }
+            let bare = is_bare.then(|| ("bare-contact", format!("{object} {}", act.sequence)));
+            bare.into_iter().chain(remote_control::kept(act)).collect()
+        }
+        (Effect::Sent { object, .. }, _) if is_bare_object(object) => {
+            vec![("closed", format!("{object} {}", act.sequence))]
+        }
+        (Effect::Other, Activity::Listen { on }) if !on.ip().is_loopback() => {
+            vec![("open-to-all", on.to_string())]
         }
         _ => Vec::new(),
     }

@@ -3,7 +3,9 @@
 //! ## What it sees
 //! A shell without a script that is started by a process, or in a process, that has connected to a destination nothing explains; or an
 //! interactive shell next to such a process, as a pipe or a named pipe to a network tool makes it. An interpreter that is given its code by a
-//! process that has connected out. What came from a bare address, run; by other people's code what came from anywhere, poured into a
+//! process that has connected out. A shell that is given one line by a process which holds, or just held, a connection to a
+//! bare address: somebody's orders; and whatever a shell starts that opened the connection itself. By other people's code, a host that is asked
+//! again and again, with a shell started in between, whoever it is. A shell in the place of a program that waits for anybody to connect. What came from a bare address, run; by other people's code what came from anywhere, poured into a
 //! shell. A program from a scratch folder that takes a connection over, or that calls one bare address again and again.
 //!
 //! ## Why it matters
@@ -14,13 +16,14 @@
 //! the policy.
 //!
 //! ## Known limits
-//! What a program fetches and runs by itself without a shell is seen as its connection and its acts, not as remote control.
+//! What a program fetches and runs by itself without a shell is seen as its connection and its acts, not as remote control; so
+//! are orders that come in over a connection that somebody else opened, unless the shell takes the listener's place.
 
 use super::{
     Act, Detection, Ground, Hit, attack, follows_arguments, ground, is_bare, is_bare_object, is_scratch,
     named, reads_its_input, run_file,
 };
-use crate::divergence::Effect;
+use crate::divergence::{Effect, chooses};
 use crate::event::{Activity, Launch, ProcessKey};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
 use crate::intent::{basename, is_shell};
@@ -70,6 +73,10 @@ fn is_interactive(process: &Process) -> bool {
 
 /// How often one bare address is called before it looks like waiting for orders.
 const CALLS: usize = 3;
+/// How often other people's code asks one host, with a shell in between, before that looks like taking orders.
+const ROUNDS: usize = 3;
+/// For how long after a connection what was started may have come by it.
+const SOON_NS: u64 = 5_000_000_000;
 /// How far apart a download and the interpreter that it is poured into may start.
 const TOGETHER_NS: u64 = 5_000_000_000;
 
@@ -80,6 +87,9 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     }
     let mut hits = on_a_connection(act, ground);
     if hits.is_empty() {
+        hits = orders(act, ground);
+    }
+    if hits.is_empty() {
         hits = match (act.effect, act.activity) {
             (Effect::Launch { .. }, Activity::Launch(launch)) => brought(act, launch, ground),
             (Effect::Connect { object, .. }, _) if act.explanation.is_undeclared() => {
@@ -88,6 +98,89 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             _ => Vec::new(),
         };
     }
+    hits
+}
+
+/// What a strand remembers of other people's code: whom it spoke to, and shells that it started.
+pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
+    if ground(act) != Ground::Foreign {
+        return None;
+    }
+    match act.effect {
+        Effect::Connect { object, .. } => Some(("spoke", format!("{object} {}", act.sequence))),
+        Effect::Launch { .. } if is_order(act) => {
+            act.process.parent.map(|parent| ("ordered", format!("{parent} {}", act.sequence)))
+        }
+        _ => None,
+    }
+}
+
+/// Whether a shell was started with one line to run.
+fn is_order(act: &Act<'_>) -> bool {
+    let Activity::Launch(launch) = act.activity else { return false };
+    let name = launch.applet().map_or(basename(&launch.executable.path), |(applet, _)| applet);
+    let takes_line = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.ends_with('c');
+    launch.script.is_none() && is_shell(name) && launch.arguments.get(1).is_some_and(takes_line)
+}
+
+/// A line for a shell, or a program of a shell, right after or during a connection of the one who starts it.
+fn orders(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
+    let (Effect::Launch { program }, Some(parent)) = (act.effect, act.process.parent) else {
+        return Vec::new();
+    };
+    let Some(giver) = act.lineage.get(parent) else { return Vec::new() };
+    let is_shells = giver.launch.as_deref().is_some_and(|launch| is_shell(basename(&launch.executable.path)));
+    // A package client that fetches from a bare address starts scripts by a shell; that is its work.
+    if (!is_order(act) && !is_shells) || chooses(giver, act.lineage).is_some() {
+        return Vec::new();
+    }
+    let sure = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
+    let strand = act.lineage.strand(act.process.key);
+    let who = named(act.lineage, parent);
+    let is_live = |contact: &&crate::lineage::Touch| {
+        contact.process == parent
+            && is_bare_object(&contact.object)
+            && strand
+                .noted("closed")
+                .filter(|note| {
+                    note.process == parent && note.object.split(' ').next() == Some(contact.object.as_str())
+                })
+                .all(|note| {
+                    note.sequence < contact.sequence || act.time.0.saturating_sub(note.time.0) < SOON_NS
+                })
+    };
+    if let Some(contact) = strand.contacts.iter().rev().find(is_live) {
+        let title = format!("{who} has {} run something, connected to {}", act.process.name, contact.object);
+        let mut hits = attack(act, &DETECTION, (Severity::High, sure), title, program);
+        hits[0].evidence.push(contact.sequence);
+        return hits;
+    }
+    if ground != Ground::Foreign {
+        return Vec::new();
+    }
+    let mut asked: Vec<&crate::lineage::Touch> =
+        strand.noted("spoke").filter(|note| note.process == parent).collect();
+    asked.sort_by_key(|note| note.sequence);
+    let own = format!("{parent} ");
+    let orders: Vec<u64> = strand
+        .noted("ordered")
+        .filter(|note| note.object.starts_with(&own))
+        .map(|note| note.sequence)
+        .collect();
+    let host = |note: &crate::lineage::Touch| note.object.split(' ').next().unwrap_or_default().to_owned();
+    let Some(last) = asked.last().map(|last| host(last)) else { return Vec::new() };
+    let same: Vec<u64> = asked.iter().filter(|note| host(note) == last).map(|note| note.sequence).collect();
+    // A question, then a shell, then a question: each pair of questions with a shell between them is a round.
+    let rounds = same
+        .windows(2)
+        .filter(|pair| orders.iter().any(|order| pair[0] < *order && *order < pair[1]))
+        .count();
+    if rounds + 1 < ROUNDS {
+        return Vec::new();
+    }
+    let title = format!("{who} asks {last} again and again and has a shell run something each time");
+    let mut hits = attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, last);
+    hits[0].evidence.extend(same.last());
     hits
 }
 
@@ -251,10 +344,10 @@ fn on_a_connection(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
                         && act
                             .lineage
                             .get(other)
-                            .is_some_and(|other| !other.ended && other.parent == act.process.parent))
+                            .is_some_and(|other| !other.ended && is_beside(act.process, other)))
             };
             let Some(contact) = strand.contacts.iter().find(|contact| is_near(contact.process)) else {
-                return Vec::new();
+                return served(act, ground, program);
             };
             let title = format!(
                 "A shell hangs on the connection of {} to {}",
@@ -266,8 +359,11 @@ fn on_a_connection(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
             hits
         }
         Effect::Connect { object, .. } if act.explanation.reason().is_none() => {
-            let beside = act.lineage.siblings(own);
-            let Some(shell) = beside.iter().find(|shell| !shell.ended && is_interactive(shell)) else {
+            let beside = act.lineage.in_strand(own);
+            let Some(shell) = beside
+                .iter()
+                .find(|shell| !shell.ended && is_interactive(shell) && is_beside(act.process, shell))
+            else {
                 return Vec::new();
             };
             let title = format!("A shell hangs on the connection of {} to {object}", named(act.lineage, own));
@@ -277,6 +373,28 @@ fn on_a_connection(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether two processes were started for each other: by one parent, or in one strand within seconds, each by a launcher of its own.
+fn is_beside(one: &Process, other: &Process) -> bool {
+    one.key != other.key
+        && (one.parent == other.parent || one.started.0.abs_diff(other.started.0) <= TOGETHER_NS)
+}
+
+/// A shell in the place of a program that waits for anybody, or below one that other people's code started.
+fn served(act: &Act<'_>, ground: Ground, program: &str) -> Vec<Hit> {
+    let own = act.process.key;
+    let strand = act.lineage.strand(own);
+    let Some(port) = strand.noted("open-to-all").find(|note| {
+        note.process == own || (ground == Ground::Foreign && act.process.parent == Some(note.process))
+    }) else {
+        return Vec::new();
+    };
+    let sure = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
+    let title = format!("A shell waits for whoever connects to {}", port.object);
+    let mut hits = attack(act, &DETECTION, (Severity::Critical, sure), title, program);
+    hits[0].evidence.push(port.sequence);
+    hits
 }
 
 #[cfg(test)]
@@ -302,6 +420,57 @@ mod tests {
                     "{acts}: {lines:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn orders_over_a_connection() {
+        for acts in [
+            "3 connect 203.0.113.7:9002\n3 > 4 launch /usr/bin/dash sh -c id",
+            "3 send 203.0.113.7:4500\n3 > 4 launch /usr/bin/bash bash -lc id",
+            "3 > 5 launch /usr/bin/bash bash x.sh\n5 connect 203.0.113.7:9\n5 > 6 launch /usr/bin/id id",
+            "3 > 5 launch /usr/bin/timeout timeout 9 nc\n5 > 6 launch /usr/bin/nc nc 203.0.113.7 9\n6 connect 203.0.113.7:9\n3 > 7 launch /usr/bin/timeout timeout 9 sh -i\n7 > 8 launch /usr/bin/dash sh -i",
+            "3 > 4 launch /usr/bin/nc nc -l\n4 listen 0.0.0.0:5555\n4 launch /usr/bin/dash sh",
+        ] {
+            for (step, above) in
+                [("make all\n", "/usr/bin/make make all"), ("npm ci\n", "/usr/bin/node node /usr/bin/npm ci")]
+            {
+                let trace =
+                    format!("1 > 2 launch {above}\n2 > 3 launch /usr/bin/python3.11 python3 x.py\n{acts}");
+                let lines = findings(step, "", &trace);
+                assert!(
+                    lines.iter().any(|line| line.starts_with("!remote-control attack")),
+                    "{acts}: {lines:?}"
+                );
+            }
+        }
+        // Other people's code that asks a host which the step names, and does what it says.
+        let rounds = "3 connect 203.0.113.1:443\n3 > 4 launch /usr/bin/dash sh -c x\n".repeat(3);
+        let trace = format!(
+            "answer forge.example 203.0.113.1\n1 > 2 launch /usr/bin/node node /usr/bin/npm ci\n2 > 8 launch /usr/bin/dash sh -c x\n8 > 3 launch /usr/bin/python3.11 python3 x.py\n{rounds}"
+        );
+        let lines = findings("npm ci\ncurl https://forge.example/x\n", "", &trace);
+        assert!(lines.contains(&"!remote-control attack high forge.example:443".to_owned()), "{lines:?}");
+    }
+
+    #[test]
+    fn shells_that_have_nothing_to_do_with_a_connection_stay_quiet() {
+        let once = "3 connect 203.0.113.1:443\n3 > 4 launch /usr/bin/dash sh -c x\n";
+        for acts in [
+            // By a name, to the host that a service has, on loopback.
+            once.to_owned(),
+            "3 connect 127.0.0.1:5432\n3 > 4 launch /usr/bin/dash sh -c x".to_owned(),
+            "3 connect 10.1.2.3:5432\n3 > 4 launch /usr/bin/dash sh -c x".to_owned(),
+            // A server for anybody runs what its tests ask for.
+            "3 listen 0.0.0.0:8080\n3 > 4 launch /usr/bin/dash sh -c x\n3 > 5 launch /usr/bin/bash bash".to_owned(),
+            // Another process holds the connection.
+            "3 > 5 launch /usr/bin/node node y.js\n5 connect 203.0.113.7:80\n3 > 4 launch /usr/bin/dash sh -c x".to_owned(),
+        ] {
+            let trace = format!(
+                "answer get.example 203.0.113.1\n1 > 2 launch /usr/bin/make make all\n2 > 3 launch /usr/bin/node node x.js\n{acts}"
+            );
+            let lines = findings("make all\n", "", &trace);
+            assert!(!lines.iter().any(|line| line.contains("remote-control")), "{acts}: {lines:?}");
         }
     }
 
