@@ -22,7 +22,7 @@
 //! 2 title NAME                          another name for itself; also: ring; resolve PATH (opened by O_PATH)
 //! 2 hello name.example 203.0.113.7:443  a TLS connection begins; also: enter KINDS, leave KINDS; mount SOURCE TARGET
 //! 2 close 203.0.113.7:443 900 200       a connection is over: bytes sent and received
-//! 2 listen 0.0.0.0:8080                 also: closed ADDRESS RECEIVED; list FOLDER; truncate PATH; mknod PATH MODE (octal)
+//! 2 listen 0.0.0.0:8080                 also: closed ADDRESS RECEIVED [SENT]; list FOLDER; truncate PATH; mknod PATH MODE (octal)
 //! 2 exit
 //! ```
 //! Process 1 is `bash /w/build.sh`, whose text is the step's; home is /home/u, workspace /w.
@@ -250,7 +250,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             "closed" => Activity::Closed {
                 to: rest[0].parse().unwrap(),
                 transport: Transport::Tcp,
-                sent: 100,
+                sent: rest.get(2).map_or(100, |sent| sent.parse().unwrap()),
                 received: rest[1].parse().unwrap(),
                 duration: 1,
                 is_open: false,

@@ -292,9 +292,19 @@ fn uploading(act: &Act<'_>, process: &Process) -> Option<&'static Upload> {
 fn sends(act: &Act<'_>, object: &str, sent: u64, received: u64) -> Option<Hit> {
     act.explanation.reason()?;
     let is_foreign = ground(act) == Ground::Foreign;
+    let host = object.rsplit_once(':').map_or(object, |(host, _)| host);
+    // The step's own command says where to: an upload that takes its login with it.
+    let is_told = !is_foreign
+        && act.process.standing == Standing::Command
+        && act
+            .process
+            .launch
+            .as_deref()
+            .is_some_and(|launch| launch.arguments.iter().skip(1).any(|word| word.contains(host)));
     if sent >= MESSAGE
         && sent > received
         && let Some(read) = carried_out(act)
+        && !(is_told && read.process == act.process.key)
     {
         let severity =
             if is_foreign || read.process != act.process.key { Severity::High } else { Severity::Medium };

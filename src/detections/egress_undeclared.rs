@@ -4,7 +4,8 @@
 //! A TCP or UDP destination that the step's text does not name, that does not follow from the
 //! nature of a declared command (a package client and its registry, git and its remote), and that
 //! no entry of the policy allows. With a policy: a destination outside its `network` list.
-//! A public address that no name was asked for weighs more: from an install script, below a coding agent that may only read, or after
+//! What sends more than it gets there, to an address without a name or from an install script, takes something out. A public address
+//! that no name was asked for weighs more: from an install script, below a coding agent that may only read, or after
 //! the environment was printed or hidden code was run below the same command. Loopback, private addresses and networks that the
 //! job made itself don't count.
 //!
@@ -17,13 +18,13 @@
 //! find the program that chose it: the chain is in the finding.
 //!
 //! ## Known limits
-//! Names come from the answers of name servers; with DNS over HTTPS only the address is known.
+//! A connection with TLS gets certificates, so a small load to a host with a name looks like a question. Names come from the answers of name servers; with DNS over HTTPS only the address is known.
 
 use super::{
     Act, Detection, Hit, carried, could_carry, env_harvest, is_bare, is_bare_object, is_below_reader, named,
     sureness,
 };
-use crate::divergence::Effect;
+use crate::divergence::{self, Effect};
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
 use crate::lineage::Standing;
 
@@ -86,6 +87,15 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
                 remedy: None,
             }]
         }
+        Effect::Sent { object, sent, received }
+            if act.explanation.is_undeclared() && is_load(act, object, *sent, *received) =>
+        {
+            let story =
+                format!("and sent {sent} bytes, more than it got: nothing in this step explains that");
+            let mut found = hit(act.process.key, object, Vec::new(), Confidence::Medium, story);
+            found.remedy = None;
+            vec![found]
+        }
         // The connection came first and was still there when the credential was read.
         Effect::Read { store, .. } if act.explanation.reason().is_none() => strand
             .ways_out(act.process.key)
@@ -113,6 +123,17 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             .collect(),
         _ => Vec::new(),
     }
+}
+
+/// Less than this is a question, whatever comes back.
+const MESSAGE: u64 = 200;
+
+/// Whether a connection took something out, instead of asking for something.
+fn is_load(act: &Act<'_>, object: &str, sent: u64, received: u64) -> bool {
+    sent >= MESSAGE
+        && sent > received
+        && (is_bare_object(object) || act.process.standing == Standing::Script)
+        && divergence::chooses(act.process, act.lineage).is_none()
 }
 
 /// Whether the process has connected to something on loopback.
@@ -201,6 +222,35 @@ mod tests {
              3 connect 203.0.113.9:0",
             &[],
         );
+    }
+
+    #[test]
+    fn what_is_taken_out_weighs_more_than_what_is_asked_for() {
+        let quiet = "egress-undeclared divergence low";
+        let told = "!egress-undeclared attack high";
+        for (above, host, closed, weight) in [
+            ("make make", "203.0.113.7:80", "120 600", told),
+            ("make make", "203.0.113.7:80", "20 90", quiet),
+            ("make make", "203.0.113.7:443", "4000 900", quiet),
+            ("make make", "stats.example:80", "120 600", quiet),
+            ("node node /usr/bin/npm ci", "stats.example:80", "120 600", told),
+            ("node node /usr/bin/npm ci", "stats.example:443", "5000 700", quiet),
+        ] {
+            let port = host.rsplit_once(':').expect("a port").1;
+            let lines = findings(
+                "npm ci\nmake\n",
+                "",
+                &format!(
+                    "{}1 > 2 launch /usr/bin/{above}
+                     2 > 3 launch /usr/bin/dash sh -c x
+                     3 > 4 launch /usr/bin/python3.11 python3 x.py
+                     4 connect 203.0.113.7:{port}
+                     4 closed 203.0.113.7:{port} {closed}",
+                    if host.starts_with("stats") { "answer stats.example 203.0.113.7\n" } else { "" }
+                ),
+            );
+            assert_eq!(lines, [format!("{weight} {host}")], "{above} {host} {closed}");
+        }
     }
 
     #[test]
