@@ -930,6 +930,9 @@ impl Engine {
     }
 
     fn open(&mut self, sequence: u64, event: &Event, file: &File, access: Access, start: &Start) {
+        if access.taken {
+            self.watch(sequence, event, start);
+        }
         if access.directory {
             // An agent, and what it starts, may look for where credentials are before it opens any.
             let is_agents = self.lineage.get(event.actor).is_some_and(|process| process.agent.is_some());

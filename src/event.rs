@@ -389,6 +389,9 @@ pub struct Access {
     /// The descriptor came in a message from another process, which opened the file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub received: bool,
+    /// The actor took the descriptor out of another process (`pidfd_getfd`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taken: bool,
 }
 
 /// How a process ended.

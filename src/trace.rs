@@ -22,7 +22,7 @@
 //! 2 title NAME                          another name for itself; also: ring; resolve PATH (opened by O_PATH)
 //! 2 hello name.example 203.0.113.7:443  a TLS connection begins; also: enter KINDS, leave KINDS; mount SOURCE TARGET
 //! 2 close 203.0.113.7:443 900 200       a connection is over: bytes sent and received
-//! 2 listen 0.0.0.0:8080                 also: closed ADDRESS RECEIVED [SENT]; list FOLDER; truncate PATH; mknod PATH MODE (octal)
+//! 2 listen 0.0.0.0:8080                 also: closed ADDRESS RECEIVED [SENT]; take PATH; list FOLDER; truncate PATH; mknod PATH MODE (octal)
 //! 2 exit
 //! ```
 //! Process 1 is `bash /w/build.sh`, whose text is the step's; home is /home/u, workspace /w.
@@ -191,6 +191,10 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
         }
         let activity = match *verb {
             "launch" => launch(rest),
+            "take" => Activity::Open {
+                file: file(),
+                access: Access { read: true, taken: true, ..Access::default() },
+            },
             "read" => Activity::Open { file: file(), access: Access { read: true, ..Access::default() } },
             "folder" | "list" => Activity::Open {
                 file: file(),

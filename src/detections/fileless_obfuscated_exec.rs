@@ -3,7 +3,7 @@
 //! ## What it sees
 //! A program launched from memory (`memfd_create`), from a file that was removed before, or from `/dev/shm`; an interpreter without a
 //! script of its own that was started beside a download or a decoder, as `curl … | sh` and `base64 -d | sh` do, by other people's code;
-//! a decoder poured into one by the project's code as well. A copy of one of the system's programs that runs under another name, by what is
+//! a decoder or a decompressor poured into one by the project's code as well; a program that was given no name and no arguments. A copy of one of the system's programs that runs under another name, by what is
 //! in it; a program in a scratch folder started through the loader. A program that removes its own file and then connects somewhere,
 //! and one whose file is removed from a scratch folder right after its start.
 //!
@@ -48,7 +48,10 @@ const DECODERS: &[&str] =
     &["base64", "base32", "basenc", "xxd", "uudecode", "openssl", "gunzip", "zcat", "xzcat"];
 
 /// Decoders that nobody needs for a package's own files.
-const OBSCURE: &[&str] = &["base64", "base32", "basenc", "xxd", "uudecode", "openssl"];
+const OBSCURE: &[&str] = &[
+    "base64", "base32", "basenc", "xxd", "uudecode", "openssl", "xz", "unxz", "lzma", "bzip2", "bunzip2",
+    "zstd", "unzstd", "gzip", "lz4", "brotli",
+];
 /// A program whose file goes this soon after its start was not meant to be found.
 const SOON_NS: u64 = 5_000_000_000;
 
@@ -79,6 +82,11 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             format!("{who} runs {place}"),
             &file.path,
         );
+    }
+    // Whoever calls a program by its path gives it a name, if only its own; code that was put into memory often doesn't.
+    if launch.arguments.iter().all(String::is_empty) && ground != Ground::Named {
+        let title = format!("{who} is started without a name or arguments, as code in memory does");
+        return attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, &file.path);
     }
     if launch.program().path.starts_with("/dev/shm/") {
         let weight = match ground {
@@ -159,10 +167,14 @@ fn poured(act: &Act<'_>, launch: &Launch, ground: Ground) -> Vec<Hit> {
 
 fn is_decoding(launch: Option<&Launch>) -> bool {
     let words = launch.map_or(&[][..], |launch| &launch.arguments);
-    words
-        .iter()
-        .skip(1)
-        .any(|word| matches!(word.as_str(), "-d" | "-D" | "-r" | "--decode" | "-di" | "-id" | "-rp" | "-p"))
+    words.iter().skip(1).any(|word| match word.strip_prefix('-') {
+        Some(long) if long.starts_with('-') => matches!(long, "-decode" | "-decompress" | "-uncompress"),
+        Some(short) => short.len() <= 4 && short.contains(['d', 'D', 'r', 'p']),
+        None => false,
+    }) || launch.is_some_and(|launch| {
+        basename(&launch.executable.path).starts_with("un")
+            || basename(&launch.executable.path).starts_with("bun")
+    })
 }
 
 /// The program of the job's that the loader is told to run from a scratch folder or from memory.
@@ -271,6 +283,33 @@ mod tests {
             );
             assert_eq!(lines.len(), 1, "{source} {sink}: {lines:?}");
             assert!(lines[0].starts_with("!fileless-obfuscated-exec attack high /usr/bin/"), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_project_decodes_or_unpacks_into_an_interpreter() {
+        for (acts, is_told) in [
+            ("3 > 4 launch /usr/bin/xz xz -dc t/x.xz\n3 > 5 launch /usr/bin/python3.11 python3 -", true),
+            ("3 > 4 launch /usr/bin/unzstd unzstd x\n3 > 5 launch /usr/bin/perl perl", true),
+            ("3 > 4 launch /usr/bin/gzip gzip -dc x.gz\n3 > 5 launch /usr/bin/tar tar xf -", false),
+            ("3 > 4 launch /usr/bin/xz xz -dc x.xz\n3 > 5 launch /usr/bin/python3.11 python3 load.py", false),
+            ("3 > 4 launch /usr/bin/gzip gzip -9c x\n3 > 5 launch /usr/bin/dash sh", false),
+        ] {
+            let trace =
+                format!("1 > 2 launch /usr/bin/make make\n2 > 3 launch /usr/bin/dash sh -c x\n{acts}");
+            let lines = findings("make\n", "", &trace);
+            assert_eq!(lines.iter().any(|line| line.contains("fileless")), is_told, "{acts}: {lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_program_without_a_name_or_arguments() {
+        for (words, is_told) in [("", true), (" id", false)] {
+            let trace = format!(
+                "1 > 2 launch /usr/bin/make make\n2 > 3 launch /usr/bin/python3.11 python3 x.py\n3 > 4 launch /usr/bin/id{words}"
+            );
+            let lines = findings("make\n", "", &trace);
+            assert_eq!(lines.iter().any(|line| line.contains("fileless")), is_told, "{words}: {lines:?}");
         }
     }
 

@@ -34,6 +34,11 @@ pub const DETECTION: Detection = Detection {
 };
 
 fn check(act: &Act<'_>) -> Vec<Hit> {
+    if let Activity::Open { file, access } = act.activity
+        && access.taken
+    {
+        return taken(act, &file.path);
+    }
     let pid = match (act.effect, act.activity) {
         (Effect::Other, Activity::Trace { request, target }) if request != "trace-me" => *target,
         (Effect::Other | Effect::Write { .. }, Activity::Open { file, .. }) => match of_process(&file.path) {
@@ -78,6 +83,18 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     attack(act, &DETECTION, (Severity::Critical, confidence), title, object)
 }
 
+/// An open file of another process. Who manages containers or stops programs to look at them does that.
+fn taken(act: &Act<'_>, path: &str) -> Vec<Hit> {
+    let ground = ground(act);
+    if ground == Ground::Named || is_work(act, "debuggers") || is_work(act, "container-clients") {
+        return Vec::new();
+    }
+    let confidence = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
+    let title =
+        format!("{} took {path}, which another process had open", named(act.lineage, act.process.key));
+    attack(act, &DETECTION, (Severity::High, confidence), title, path)
+}
+
 fn is_kernel(path: &str) -> bool {
     matches!(path, "/dev/mem" | "/dev/kmem" | "/proc/kcore")
 }
@@ -93,6 +110,20 @@ fn kernel(act: &Act<'_>, path: &str) -> Vec<Hit> {
 #[cfg(test)]
 mod tests {
     use crate::trace::expect;
+
+    #[test]
+    fn a_descriptor_taken_out_of_another_process() {
+        for (above, told) in [
+            ("/usr/bin/python3.11 python3 x.py", &["!proc-memory-read attack high /srv/session"][..]),
+            ("/usr/bin/gdb gdb -p 77", &[]),
+        ] {
+            expect(
+                "make test\n",
+                &format!("1 > 2 launch /usr/bin/make make test\n2 > 3 launch {above}\n3 take /srv/session"),
+                told,
+            );
+        }
+    }
 
     #[test]
     fn memory_of_a_process_outside_the_job_by_any_interface() {

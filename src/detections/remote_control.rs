@@ -4,7 +4,7 @@
 //! A shell without a script that is started by a process, or in a process, that has connected to a destination nothing explains; or an
 //! interactive shell next to such a process, as a pipe or a named pipe to a network tool makes it. An interpreter that is given its code by a
 //! process that has connected out. A shell that is given one line by a process which holds, or just held, a connection to a
-//! bare address: somebody's orders; and whatever a shell starts that opened the connection itself. By other people's code, a host that is asked
+//! bare address, or other programs again and again: somebody's orders; and whatever a shell starts that opened the connection itself. By other people's code, a host that is asked
 //! again and again, with a shell started in between, whoever it is. A shell in the place of a program that waits for anybody to connect. What came from a bare address, run; by other people's code what came from anywhere, poured into a
 //! shell. A program from a scratch folder that takes a connection over, or that calls one bare address again and again.
 //!
@@ -103,6 +103,15 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
 
 /// What a strand remembers of other people's code: whom it spoke to, and shells that it started.
 pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
+    if let (Effect::Launch { program }, Some(parent)) = (act.effect, act.process.parent) {
+        let is_connected =
+            |contact: &crate::lineage::Touch| contact.process == parent && is_bare_object(&contact.object);
+        let giver = act.lineage.get(parent).and_then(|giver| giver.launch.as_deref());
+        let is_other = giver.is_some_and(|giver| giver.executable.path != *program);
+        if is_other && act.lineage.strand(act.process.key).contacts.iter().any(is_connected) {
+            return Some(("ran", format!("{parent} {}", act.sequence)));
+        }
+    }
     if ground(act) != Ground::Foreign {
         return None;
     }
@@ -131,7 +140,15 @@ fn orders(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
     let Some(giver) = act.lineage.get(parent) else { return Vec::new() };
     let is_shells = giver.launch.as_deref().is_some_and(|launch| is_shell(basename(&launch.executable.path)));
     // A package client that fetches from a bare address starts scripts by a shell; that is its work.
-    if (!is_order(act) && !is_shells) || chooses(giver, act.lineage).is_some() {
+    if chooses(giver, act.lineage).is_some() {
+        return Vec::new();
+    }
+    let is_again = || {
+        let own = format!("{parent} ");
+        let is_same = giver.launch.as_deref().is_some_and(|launch| launch.executable.path == *program);
+        !is_same && act.lineage.strand(act.process.key).noted("ran").any(|note| note.object.starts_with(&own))
+    };
+    if !is_order(act) && !is_shells && !is_again() {
         return Vec::new();
     }
     let sure = if ground == Ground::Foreign { Confidence::High } else { Confidence::Medium };
@@ -155,7 +172,7 @@ fn orders(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
         hits[0].evidence.push(contact.sequence);
         return hits;
     }
-    if ground != Ground::Foreign {
+    if ground != Ground::Foreign || !is_order(act) {
         return Vec::new();
     }
     let mut asked: Vec<&crate::lineage::Touch> =
@@ -427,6 +444,7 @@ mod tests {
     fn orders_over_a_connection() {
         for acts in [
             "3 connect 203.0.113.7:9002\n3 > 4 launch /usr/bin/dash sh -c id",
+            "3 connect 203.0.113.7:4500\n3 > 4 launch /usr/bin/id id\n3 > 5 launch /usr/bin/ls ls",
             "3 send 203.0.113.7:4500\n3 > 4 launch /usr/bin/bash bash -lc id",
             "3 > 5 launch /usr/bin/bash bash x.sh\n5 connect 203.0.113.7:9\n5 > 6 launch /usr/bin/id id",
             "3 > 5 launch /usr/bin/timeout timeout 9 nc\n5 > 6 launch /usr/bin/nc nc 203.0.113.7 9\n6 connect 203.0.113.7:9\n3 > 7 launch /usr/bin/timeout timeout 9 sh -i\n7 > 8 launch /usr/bin/dash sh -i",

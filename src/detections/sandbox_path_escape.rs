@@ -212,7 +212,12 @@ fn astray(act: &Act<'_>, file: &File) -> Option<Hit> {
         if is_inside(act, path) || is_system(path) {
             return None;
         }
-        let severity = if is_agents { Severity::High } else { Severity::Low };
+        // The root of a process that is no part of this job is somebody else's machine.
+        let is_strangers = asked
+            .strip_prefix("/proc/")
+            .and_then(|rest| rest.split('/').next()?.parse().ok())
+            .is_some_and(|pid| pid != act.process.key.pid && act.lineage.numbered(pid).is_none());
+        let severity = if is_agents || is_strangers { Severity::High } else { Severity::Low };
         let title = format!("read {path} by way of {asked}");
         return Some(tell(act, Kind::Divergence, (severity, Confidence::Medium), &title, path));
     }
@@ -397,7 +402,8 @@ mod tests {
             "3 folder / as /proc/self/root\n3 read ~/.ssh/id_rsa",
             &["!sandbox-path-escape attack high /home/u/.ssh/id_rsa"],
         );
-        recipe("3 read /srv/x as /proc/77/root/srv/x", &["sandbox-path-escape divergence low /srv/x"]);
+        recipe("3 read /srv/x as /proc/2/root/srv/x", &["sandbox-path-escape divergence low /srv/x"]);
+        recipe("3 read /srv/x as /proc/77/root/srv/x", &["!sandbox-path-escape divergence high /srv/x"]);
     }
 
     #[test]

@@ -290,7 +290,7 @@ pub(super) fn decode(bytes: &[u8], clock: Clock) -> Option<Decoded> {
         }
         Tells::Open => {
             let (record, data) = split::<OpenRecord>(bytes)?;
-            open(&record, data)
+            open(&record, data, hook.name() == "pidfd_getfd")
         }
         Tells::Connect | Tells::Send => Some(connection(tells, bytes)?),
         Tells::Answer => {
@@ -388,7 +388,7 @@ fn strings(bytes: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     text.split(|byte| *byte == 0).filter(move |_| is_something)
 }
 
-fn open(record: &OpenRecord, mut data: &[u8]) -> Option<Activity> {
+fn open(record: &OpenRecord, mut data: &[u8], is_taken: bool) -> Option<Activity> {
     let names = take(&mut data, record.file.bytes.into())?;
     let text = take(&mut data, usize::try_from(record.asked_bytes).ok()?)?;
     // Pipes, sockets and anonymous inodes opened again through /proc/PID/fd have no place and
@@ -403,6 +403,7 @@ fn open(record: &OpenRecord, mut data: &[u8]) -> Option<Activity> {
         create: record.file_mode & FMODE_CREATED != 0,
         directory: is_directory(record.file.mode),
         received: record.head.flags & HEAD_RECEIVED != 0,
+        taken: is_taken,
     };
     let mut file = file(&record.file, names);
     file.asked = other_name(text.strip_suffix(b"\0").unwrap_or(text), &file.path, access.write);
