@@ -288,7 +288,7 @@ fn an_empty_or_foreign_recording_is_refused() {
     assert_eq!(said(""), "the recording is empty");
     assert!(said("\n").starts_with("record 0 is not one of ours"));
     assert!(said("{}\n").starts_with("record 0 is not one of ours"));
-    for (recording, version) in Recording::both().iter().zip(["v1", "v2"]) {
+    for (recording, version) in Recording::both().iter().zip(["v1", "v3"]) {
         let known = format!("edamame-guard/evidence/{version}");
         assert!(recording.lines[0].contains(&known), "{version}");
         let other = recording.lines[0].replace(&known, "edamame-guard/evidence/v9");
