@@ -34,6 +34,9 @@ pub enum Command {
         session: Option<String>,
         #[arg(long)]
         json: bool,
+        /// Print, for a shell to evaluate, the variables by which agents send their telemetry to this session
+        #[arg(long, conflicts_with = "json")]
+        environment: bool,
     },
     /// Stop a session, judge its record, write the reports and set the exit status
     Finish {
@@ -152,6 +155,9 @@ pub struct Run {
     /// Tell steps, agents, destinations and findings while they come, a line each
     #[arg(long)]
     pub watch: bool,
+    /// Take in what coding agents export of their tool calls (OpenTelemetry) on this port of loopback [default: any that is free]; the command finds where in its environment
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub agent_telemetry: Option<u16>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -162,6 +168,9 @@ pub struct Start {
     /// Have coding agents tell their tool calls before they run: hooks in the settings of this user's agents, which `finish` takes out again
     #[arg(long)]
     pub agent_hooks: bool,
+    /// Take in what coding agents export of their tool calls (OpenTelemetry) on this port of loopback [default: any that is free]; `status --environment` tells agents where
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub agent_telemetry: Option<u16>,
     #[command(flatten)]
     pub judging: Judging,
     /// What to do besides reporting

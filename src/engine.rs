@@ -801,7 +801,7 @@ impl Engine {
             process.sha256 = sha256;
             process.copy_of = copy_of;
             if let Some(agent) = agent {
-                let is_tool = agents::is_only_a_tool(&agent, launch);
+                let is_tool = crate::agents::by_id(&agent).is_some_and(|it| it.is_tool(launch));
                 process.agent = Some(agent);
                 process.is_agent = !is_tool;
             } else if std::mem::take(&mut process.is_agent) {

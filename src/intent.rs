@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::event::Timestamp;
+use crate::event::{ProcessKey, Timestamp};
 use crate::job::{Location, StepKey};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +80,9 @@ pub struct ToolCall {
     /// The agent told it to a hook of ours; `call` is empty where it tells no id there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_hook: bool,
+    /// The agent's process that exported it (OpenTelemetry); `call` is empty where it tells no id there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<ProcessKey>,
 }
 
 /// How one use of a tool ended, as a coding agent's record states it.
@@ -118,6 +121,9 @@ pub struct AgentSession {
     /// The session that started this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// The agent exported it (OpenTelemetry); its record did not tell it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_exported: bool,
 }
 
 impl ToolCall {

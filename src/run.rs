@@ -13,6 +13,7 @@ mod posture;
 mod replay;
 pub mod sidecar;
 pub mod streams;
+mod telemetry;
 mod verify;
 
 use std::ffi::{OsStr, OsString};
@@ -46,6 +47,7 @@ use crate::sensors::ebpf::Options;
 use crate::sensors::{self, Chosen, Kind, OnUnsupported, Sensor, Unavailable};
 use crate::transcripts::Transcripts;
 use sidecar::Wanted;
+use telemetry::Telemetry;
 
 /// The default report directory of `run`.
 const REPORT_DIR: &str = "edamame-guard-report";
@@ -165,10 +167,12 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
                 fail_on: start.judging.fail_on,
                 report_dir: start.judging.report_dir.unwrap_or_else(|| PathBuf::from(REPORT_DIR)),
                 agent_hooks: start.agent_hooks,
+                agent_telemetry: start.agent_telemetry,
             })
         }
         Command::Load { session, policy } => sidecar::load(session.as_deref(), &policy),
-        Command::Status { session, json } => sidecar::status(session.as_deref(), json),
+        Command::Status { session, environment: true, .. } => sidecar::environment(session.as_deref()),
+        Command::Status { session, json, .. } => sidecar::status(session.as_deref(), json),
         Command::Finish { session, report_dir, artifacts } => {
             sidecar::finish(session.as_deref(), report_dir.as_deref(), &artifacts)
         }
@@ -400,6 +404,7 @@ struct Tape {
     redactor: Redactor,
     lookup: Lookup,
     transcripts: Transcripts,
+    telemetry: Option<Telemetry>,
     writer: Writer<Store>,
     engine: Engine,
     clock: Clock,
@@ -419,8 +424,12 @@ impl Tape {
         self.put(input);
     }
 
-    /// Takes in what coding agents have written about themselves.
+    /// Takes in what coding agents have written about themselves, and what they exported.
     fn read_transcripts(&mut self) {
+        let exports = self.telemetry.as_ref().map(Telemetry::received).unwrap_or_default();
+        for input in self.transcripts.exported(exports, now(), false) {
+            self.take(input);
+        }
         for input in self.transcripts.tick(now()) {
             self.take(input);
         }
@@ -524,10 +533,13 @@ fn run(run: &Run) -> Result<u8, Error> {
     let public_key = key.public();
     let clock = Clock::new();
     let settings = Settings { fail_on: run.judging.fail_on };
+    let telemetry = run.agent_telemetry.map(self::telemetry).transpose()?;
+    let environment = telemetry.as_ref().map(told_where).unwrap_or_default();
     let mut tape = Tape {
         redactor,
         lookup: Lookup::default(),
         transcripts: transcripts(&facts, &job),
+        telemetry,
         writer: Writer::signed(store, key),
         engine: Engine::new(policy, settings),
         clock,
@@ -574,8 +586,8 @@ fn run(run: &Run) -> Result<u8, Error> {
         let (streams, outlets) = opened
             .map_err(|source| Error::Host { what: "a pipe for the command's output".to_owned(), source })?
             .unzip();
-        let watched =
-            watch(&run.command, outlets.unwrap_or_default(), sensor.as_mut(), &mut tape, live.as_mut());
+        let start = Beginning { command: &run.command, environment, outlets: outlets.unwrap_or_default() };
+        let watched = watch(start, sensor.as_mut(), &mut tape, live.as_mut());
         let status = runtime.block_on(watched);
         if let Some(streams) = streams {
             let (leaks, left) = streams.finish();
@@ -596,8 +608,12 @@ fn run(run: &Run) -> Result<u8, Error> {
     for text in sensor.gaps() {
         tape.take(Input::Fact(Fact::Gap { text }));
     }
+    tape.read_transcripts();
     for input in tape.transcripts.end(now()) {
         tape.take(input);
+    }
+    if tape.telemetry.as_ref().is_some_and(Telemetry::is_cut) {
+        tape.take(Input::Fact(Fact::Gap { text: telemetry::CUT.to_owned() }));
     }
     let mut files = leaks::command_files(&|name| std::env::var(name).ok());
     files.extend(leaks::given(&run.artifacts));
@@ -705,15 +721,49 @@ pub(crate) fn camera(facts: &[Fact], job: &Job) -> Camera {
     Camera::new(&homes, &job.workspace, std::env::var_os("PATH").as_deref())
 }
 
+/// Listens for agents' telemetry on this port of loopback.
+pub(crate) fn telemetry(port: u16) -> Result<Telemetry, Error> {
+    let what = || match port {
+        0 => "a port for agents' telemetry".to_owned(),
+        port => format!("port {port} for agents' telemetry"),
+    };
+    Telemetry::at(port).map_err(|source| Error::Host { what: what(), source })
+}
+
+/// The variables by which the command's agents know where to send, and a word on it.
+fn told_where(telemetry: &Telemetry) -> Vec<(&'static str, String)> {
+    let port = telemetry.port();
+    let codex = telemetry::codex_option(port);
+    if let Some(name) = telemetry::is_sent_elsewhere() {
+        eprintln!(
+            "warning: `{name}` is set, so agents are not told to export to {}; give Codex {codex}",
+            telemetry::endpoint(port)
+        );
+        return Vec::new();
+    }
+    eprintln!(
+        "telemetry: agents are told to export their tool calls to {}; give Codex {codex}",
+        telemetry::endpoint(port)
+    );
+    telemetry::environment(port)
+}
+
+/// What is started, and with what.
+struct Beginning<'a> {
+    command: &'a [OsString],
+    /// Variables that it gets beside our own.
+    environment: Vec<(&'static str, String)>,
+    outlets: streams::Outlets,
+}
+
 /// Starts the command and feeds the tape until it ends.
 async fn watch(
-    command: &[OsString],
-    outlets: streams::Outlets,
+    start: Beginning<'_>,
     sensor: &mut dyn Sensor,
     tape: &mut Tape,
     mut live: Option<&mut live::Live>,
 ) -> Result<ExitStatus, Error> {
-    let Some((program, arguments)) = command.split_first() else {
+    let Some((program, arguments)) = start.command.split_first() else {
         return Err(Error::Usage("there is no command to run".to_owned()));
     };
     let failed = |source| Error::Command { program: program.to_string_lossy().into_owned(), source };
@@ -724,7 +774,7 @@ async fn watch(
     // A handler takes the deadly effect away, and unlike a mask it is not handed to the job.
     let _kept =
         survivable().map(SignalKind::from_raw).map(signal).collect::<io::Result<Vec<_>>>().map_err(failed)?;
-    let mut child = spawn(program, arguments, outlets).map_err(failed)?;
+    let mut child = spawn(program, arguments, start).map_err(failed)?;
     let pass_on = |child: &tokio::process::Child, signal| {
         if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
@@ -809,13 +859,12 @@ fn has_terminal() -> bool {
 }
 
 /// Starts the command as a shell would: a text without `#!` is a script of `sh`.
-#[expect(clippy::needless_pass_by_value, reason = "our ends go here, so that the command has the last ones")]
-fn spawn(
-    program: &OsStr,
-    arguments: &[OsString],
-    outlets: streams::Outlets,
-) -> io::Result<tokio::process::Child> {
+///
+/// Our ends go here, so that the command has the last ones.
+fn spawn(program: &OsStr, arguments: &[OsString], start: Beginning<'_>) -> io::Result<tokio::process::Child> {
+    let Beginning { environment, outlets, .. } = start;
     let to = |command: &mut tokio::process::Command| -> io::Result<()> {
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         if let Some(output) = &outlets.output {
             command.stdout(output.try_clone()?);
         }

@@ -42,6 +42,9 @@ pub struct About {
     pub report_dir: PathBuf,
     #[serde(default)]
     pub fail_on: Option<String>,
+    /// The port where agents' telemetry is taken in.
+    #[serde(default)]
+    pub telemetry: Option<u16>,
 }
 
 /// Written once by `finish`.

@@ -69,6 +69,14 @@ impl Tables {
         entries
     }
 
+    /// The number of the socket at this end of a TCP connection in the network namespace of this thread.
+    pub fn inode(&self, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
+        let tables = self.is_proved.then(diagnosed).flatten();
+        let entries = tables.unwrap_or_else(|| tcp(Path::new("/proc/thread-self/net")));
+        let is_it = |entry: &&Entry| entry.local == local && entry.remote == Some(remote);
+        entries.iter().find(is_it).map(|entry| entry.inode).filter(|inode| *inode != 0)
+    }
+
     /// Everything in the network namespace of a process.
     pub fn of(pid: u32) -> Vec<Entry> {
         let there = Path::new("/proc").join(pid.to_string()).join("net");
@@ -190,11 +198,7 @@ fn owners(wanted: &BTreeSet<u64>) -> BTreeMap<u64, Vec<Owner>> {
         return owners;
     }
     for pid in processes() {
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let held: BTreeSet<u64> = descriptors
-            .filter_map(|entry| inode(fs::read_link(entry.path()).ok()?.to_str()?))
-            .filter(|inode| wanted.contains(inode))
-            .collect();
+        let held: BTreeSet<u64> = held(pid).filter(|inode| wanted.contains(inode)).collect();
         if held.is_empty() {
             continue;
         }
@@ -207,6 +211,17 @@ fn owners(wanted: &BTreeSet<u64>) -> BTreeMap<u64, Vec<Owner>> {
         }
     }
     owners
+}
+
+/// The sockets that a process holds, if we may look.
+fn held(pid: u32) -> impl Iterator<Item = u64> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    descriptors.filter_map(|entry| inode(fs::read_link(entry.path()).ok()?.to_str()?))
+}
+
+/// The processes that hold this socket, of those that we may look into.
+pub fn holders(wanted: u64) -> Vec<u32> {
+    processes().filter(|pid| held(*pid).any(|inode| inode == wanted)).collect()
 }
 
 fn program(pid: u32) -> String {
@@ -246,6 +261,20 @@ mod tests {
             assert!(of(here, None).is_some_and(|entry| entry.listens));
             assert!(of(there, Some(here)).is_some_and(|entry| !entry.listens && entry.inode != 0));
         }
+    }
+
+    #[test]
+    fn the_holder_of_one_end_of_a_connection_is_found() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let here = listener.local_addr().unwrap();
+        let client = TcpStream::connect(here).unwrap();
+        let there = client.local_addr().unwrap();
+        for tables in [Tables::new(), Tables { is_proved: false }] {
+            let inode = tables.inode(there, here).unwrap();
+            assert!(holders(inode).contains(&std::process::id()));
+            assert_eq!(tables.inode(there, (Ipv4Addr::LOCALHOST, 1).into()), None);
+        }
+        assert!(holders(u64::MAX).is_empty());
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             facts.push((event(0, None), Fact::Digest { file, sha256: Some(digest.to_owned()) }));
             continue;
         }
-        if let [_, "call", id, ..] = words[..] {
+        if let [pid, verb @ ("call" | "export"), id, ..] = words[..] {
             // Another agent's stands before the id: `copilot:c1`.
             let (agent, id) = id.split_once(':').unwrap_or(("claude-code", id));
             let call = ToolCall {
@@ -126,6 +126,7 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
                 tool: "Bash".into(),
                 time: Timestamp(START),
                 commands: vec![words[3..].join(" ")],
+                sender: (verb == "export").then(|| key(pid.parse().unwrap())),
                 ..ToolCall::default()
             };
             calls.push((event(0, None), declaration(Text::ToolCall(call))));

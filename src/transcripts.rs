@@ -5,8 +5,9 @@
 //! [`Input`] for the recording, so a replay reads none.
 
 mod database;
+mod exports;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -23,6 +24,8 @@ use crate::engine::Input;
 use crate::event::{Activity, Event, Fact, ProcessKey, Timestamp};
 use crate::intent::{Declaration, Text};
 use crate::job::StepKey;
+
+pub use exports::{Export, Holder};
 
 /// Read of one file in one turn, so that a large record does not hold up the events.
 const PORTION: u64 = 1 << 20;
@@ -55,7 +58,10 @@ pub struct Transcripts {
     step: StepKey,
     at_work: BTreeSet<String>,
     /// The processes that are agents.
-    agents: HashSet<ProcessKey>,
+    agents: HashMap<ProcessKey, &'static Agent>,
+    /// The process that is about to launch an agent.
+    launching: Option<ProcessKey>,
+    exports: exports::Exports,
     /// Records that agents were seen to open.
     seen: BTreeSet<PathBuf>,
     followed: BTreeMap<PathBuf, Followed>,
@@ -103,7 +109,9 @@ impl Transcripts {
             since,
             step,
             at_work: BTreeSet::new(),
-            agents: HashSet::new(),
+            agents: HashMap::new(),
+            launching: None,
+            exports: exports::Exports::default(),
             seen: BTreeSet::new(),
             followed: BTreeMap::new(),
             next: Timestamp::default(),
@@ -121,13 +129,26 @@ impl Transcripts {
                 if !self.at_work.contains(agent) {
                     self.at_work.insert(agent.clone());
                 }
-                if self.agents.len() < MOST_AGENTS {
-                    self.agents.insert(*process);
+                if let Some(agent) = agents::by_id(agent)
+                    && self.agents.len() < MOST_AGENTS
+                {
+                    self.agents.insert(*process, agent);
                 }
+                self.launching = Some(*process);
+            }
+            Input::Event(Event { actor, activity: Activity::Launch(launch), .. }) => {
+                // An agent's file may be a mere tool, and prepares the process of a command before it is that command.
+                let is_agent = self.launching.take() == Some(*actor);
+                if self.agents.get(actor).is_some_and(|agent| !is_agent || agent.is_tool(launch)) {
+                    self.agents.remove(actor);
+                }
+            }
+            Input::Event(Event { actor, activity: Activity::Exit { .. }, .. }) => {
+                self.ended(*actor);
             }
             Input::Event(Event { actor, activity: Activity::Open { file, access }, .. })
                 if (access.write || access.create)
-                    && self.agents.contains(actor)
+                    && self.agents.contains_key(actor)
                     && agents::record_at(&file.path).is_some() =>
             {
                 let path = Path::new(&file.path);
@@ -167,7 +188,7 @@ impl Transcripts {
 
     /// The last look: reads to the end, and compares what was read with what is there.
     pub fn end(&mut self, now: Timestamp) -> Vec<Input> {
-        let mut inputs = Vec::new();
+        let mut inputs = self.exported(Vec::new(), now, true);
         if self.at_work.is_empty() {
             return inputs;
         }

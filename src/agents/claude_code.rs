@@ -94,7 +94,7 @@ impl Transcript {
             // A session that changes its folder is the same session.
             directory: self.session.directory.clone().or_else(|| word("cwd")),
             version: word("version"),
-            parent: None,
+            ..AgentSession::default()
         };
         if session == self.session {
             return None;
@@ -135,7 +135,7 @@ fn printed(mut message: Value) -> Vec<Entry> {
                 mode,
                 directory: word("cwd"),
                 version: word("claude_code_version"),
-                parent: None,
+                ..AgentSession::default()
             })]
         }
         "assistant" | "user" => {

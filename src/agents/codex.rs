@@ -149,9 +149,13 @@ fn input(payload: &Value) -> Option<Value> {
     if let Some(action) = payload.get("action") {
         return Some(action.clone());
     }
-    let input = payload.get("input").and_then(Value::as_str)?;
+    payload.get("input").and_then(Value::as_str).map(free_text)
+}
+
+/// A patch, or a program that calls tools.
+pub(super) fn free_text(input: &str) -> Value {
     let is_patch = input.trim_start().starts_with("*** Begin Patch");
-    Some(if is_patch { Value::String(input.to_owned()) } else { Value::Array(nested(input)) })
+    if is_patch { Value::String(input.to_owned()) } else { Value::Array(nested(input)) }
 }
 
 /// The literal arguments of the tools that a program in code mode calls.

@@ -22,6 +22,7 @@ mod openclaw;
 mod opencode;
 mod qwen;
 pub mod settings;
+pub mod telemetry;
 
 use std::sync::LazyLock;
 
@@ -80,6 +81,12 @@ impl Agent {
             || is_named(&launch.executable.path)
             || script.is_some_and(|script| is_named(script))
             || recognise(launch, None).is_some_and(|agent| agent.id == self.id)
+    }
+
+    /// Whether a launch of the agent's program is a mere tool, by the name it was given.
+    pub fn is_tool(&self, launch: &Launch) -> bool {
+        let name = launch.arguments.first().map_or("", |word| basename(word));
+        self.record.is_some_and(|record| record.tools.contains(&name))
     }
 
     /// Whether a name is one of the agent's own services.
@@ -484,7 +491,7 @@ mod tests {
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| !["mod.rs", "hooks.rs", "settings"].contains(&name.as_str()))
+            .filter(|name| !["mod.rs", "hooks.rs", "settings", "telemetry.rs"].contains(&name.as_str()))
             .map(|name| name.trim_end_matches(".rs").replace('_', "-"))
             .collect();
         files.sort();

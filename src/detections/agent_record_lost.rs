@@ -15,6 +15,7 @@
 //! ## Known limits
 //! docs/agents.md lists whose records are read. An agent that is told to keep no record has lost none: that is a line among what could not be
 //! seen. The agent's own program may cut or remove its record; that is such a line too, and told if a tool call asked for it by name.
+//! What an agent exports (OpenTelemetry) is no record: it may be lost on its way, so a command that it leaves out is not told.
 //! A polled sensor sees no hands, so what it notices of a record is a note.
 
 use super::{Detection, nothing};
@@ -52,6 +53,25 @@ mod tests {
             "{trace}\n2 call c0 ls\n2 > 5 launch /usr/bin/bash bash -c source s && eval 'ls' </dev/null && pwd -P >| /tmp/x"
         );
         expect("claude -p x\n", &trace, &["!agent-record-lost divergence high make x"]);
+    }
+
+    #[test]
+    fn a_command_that_is_exported_and_stands_in_no_record_is_told_where_there_is_one() {
+        let trace = format!(
+            "{AGENT}\n2 export c1 make x
+             2 > 3 launch /usr/bin/bash bash -c source s && eval 'make_x' </dev/null && pwd -P >| /tmp/x
+             2 > 5 launch /usr/bin/bash bash -c source s && eval 'ls' </dev/null && pwd -P >| /tmp/x"
+        );
+        // An export alone may have lost one.
+        expect("claude -p x\n", &trace, &[]);
+        expect("claude -p x\n", &format!("{trace}\n2 call c1 make x\n2 export c2 ls\n2 call c2 ls"), &[]);
+        let cut = format!("{trace}\n2 call c2 ls");
+        expect("claude -p x\n", &cut, &["!agent-record-lost divergence high make x"]);
+        let report = crate::trace::report("claude -p x\n", "", &cut);
+        assert_eq!(
+            report.findings[0].title,
+            "Claude Code ran `make x`, which its own record does not hold, though the agent exported it as call c1"
+        );
     }
 
     #[test]

@@ -27,8 +27,8 @@ use crate::policy::Ruling;
 #[derive(Debug, Default)]
 pub(super) struct Work {
     calls: Vec<Call>,
-    /// Told to a hook, without an id: it may be one of the calls that the record tells with theirs.
-    hooked: Vec<(u64, ToolCall)>,
+    /// Told without an id, to a hook or as an export: it may be one of the calls that the record tells with theirs.
+    nameless: Vec<(u64, ToolCall)>,
     /// Where each call stands in `calls`, by agent and id.
     places: HashMap<(String, String), usize>,
     sessions: BTreeMap<(String, String), AgentSession>,
@@ -59,6 +59,40 @@ struct Call {
     process: Option<u32>,
     /// It was told a second time, and otherwise.
     is_disputed: bool,
+    /// The record told it, or a hook: not an export alone.
+    is_recorded: bool,
+}
+
+impl Call {
+    fn new(sequence: u64, call: &ToolCall) -> Self {
+        Self {
+            sequence,
+            call: call.clone(),
+            answered: None,
+            denied: false,
+            process: None,
+            is_disputed: false,
+            is_recorded: call.sender.is_none(),
+        }
+    }
+
+    /// Takes in what is told of the same call again. An export may leave the arguments out.
+    fn again(&mut self, call: &ToolCall) {
+        let is_bare = |call: &ToolCall| call.commands.is_empty() && call.names.is_empty();
+        let is_first_record = call.sender.is_none() && !self.is_recorded;
+        self.is_recorded |= call.sender.is_none();
+        let (own, other) = (&self.call, call);
+        let is_export = own.sender.is_some() || other.sender.is_some();
+        if !is_export || (!is_bare(own) && !is_bare(other)) {
+            self.is_disputed |= own.commands != other.commands;
+        }
+        let within = self.call.within.take().or_else(|| call.within.clone());
+        if is_first_record || (is_bare(&self.call) && !is_bare(call)) {
+            let time = self.call.time.min(call.time);
+            self.call = ToolCall { time, ..call.clone() };
+        }
+        self.call.within = within;
+    }
 }
 
 /// Who did something: an errand's process or one below, or an agent itself.
@@ -111,12 +145,6 @@ struct Told {
     acts: Vec<(ProcessKey, String)>,
 }
 
-/// Whether a launch of an agent's program is a mere tool, by the name it was given.
-pub(super) fn is_only_a_tool(agent: &str, launch: &Launch) -> bool {
-    let name = launch.arguments.first().map_or("", |word| basename(word));
-    agents::by_id(agent).and_then(|agent| agent.record).is_some_and(|record| record.tools.contains(&name))
-}
-
 impl Work {
     const CALLS: usize = 65_536;
     const ERRANDS: usize = 65_536;
@@ -127,9 +155,9 @@ impl Work {
 
     /// A conversation that is taken up again repeats its calls.
     pub(super) fn called(&mut self, sequence: u64, call: &ToolCall) {
-        if call.is_hook && call.call.is_empty() {
-            if self.hooked.len() < Self::CALLS {
-                self.hooked.push((sequence, call.clone()));
+        if call.call.is_empty() && (call.is_hook || call.sender.is_some()) {
+            if self.nameless.len() < Self::CALLS {
+                self.nameless.push((sequence, call.clone()));
             } else {
                 self.uncompared += 1;
             }
@@ -137,20 +165,12 @@ impl Work {
         }
         let key = (call.agent.clone(), call.call.clone());
         if let Some(known) = self.places.get(&key) {
-            let known = &mut self.calls[*known];
-            known.is_disputed |= known.call.commands != call.commands;
+            self.calls[*known].again(call);
         } else if self.calls.len() >= Self::CALLS {
             self.uncompared += 1;
         } else {
             self.places.insert(key, self.calls.len());
-            self.calls.push(Call {
-                sequence,
-                call: call.clone(),
-                answered: None,
-                denied: false,
-                process: None,
-                is_disputed: false,
-            });
+            self.calls.push(Call::new(sequence, call));
         }
     }
 
@@ -172,6 +192,7 @@ impl Work {
             let known = self.sessions.entry(key).or_insert_with(|| session.clone());
             // Who acts without asking once is told so, whatever comes later.
             let unasked = known.unasked || session.unasked;
+            let is_exported = known.is_exported && session.is_exported;
             let mode = if known.unasked { known.mode.clone() } else { session.mode.clone() };
             // A hook knows less of a session than its record.
             *known = AgentSession {
@@ -180,6 +201,7 @@ impl Work {
                 version: session.version.clone().or_else(|| known.version.clone()),
                 parent: session.parent.clone().or_else(|| known.parent.clone()),
                 directory: session.directory.clone().or_else(|| known.directory.clone()),
+                is_exported,
                 ..session.clone()
             };
         }
@@ -315,7 +337,7 @@ impl Work {
         let unkept: BTreeSet<&str> = self
             .errands
             .values()
-            .filter(|errand| !errand.commands.is_empty() && !self.has_record(errand))
+            .filter(|errand| !errand.commands.is_empty() && !self.is_told(errand))
             .map(|errand| errand.agent.title)
             .collect();
         let unkept = unkept.into_iter().map(|title| {
@@ -326,16 +348,19 @@ impl Work {
         unread.chain(unkept).chain(cut).collect()
     }
 
-    /// Whether the session that started this errand has a record that says anything.
-    fn has_record(&self, errand: &Errand) -> bool {
+    /// Whether something tells the calls of the session that started this errand.
+    fn is_told(&self, errand: &Errand) -> bool {
         let agent = errand.agent.id;
-        match &errand.session {
-            Some(session) => {
-                self.sessions.contains_key(&(agent.to_owned(), session.clone()))
-                    || self.calls.iter().any(|it| it.call.agent == agent && it.call.session == *session)
-            }
-            None => self.calls.iter().any(|it| it.call.agent == agent),
-        }
+        let is_session = |session: &String| self.sessions.contains_key(&(agent.to_owned(), session.clone()));
+        errand.session.as_ref().is_some_and(is_session) || self.calls_of(errand).next().is_some()
+    }
+
+    /// The calls of the session that started this errand; where that is not known, the agent's.
+    fn calls_of<'w>(&'w self, errand: &'w Errand) -> impl Iterator<Item = &'w Call> {
+        self.calls.iter().filter(|known| {
+            known.call.agent == errand.agent.id
+                && errand.session.as_ref().is_none_or(|session| known.call.session == *session)
+        })
     }
 }
 
@@ -448,7 +473,7 @@ impl Engine {
     /// Compares what was done below agents with their records, and says which call each finding belongs to.
     pub(super) fn judge_agents(&mut self, start: &Start) -> Vec<SessionReport> {
         let mut work = std::mem::take(&mut self.work);
-        work.adopt_hooked();
+        work.adopt_nameless();
         let joined = work.join();
         let mut deeds: BTreeMap<Doer, Vec<&Deed>> = BTreeMap::new();
         for deed in &work.deeds {
@@ -467,8 +492,9 @@ impl Engine {
                 told.extend(self.against_settings(&work, errand, call, start));
             }
             judged.insert(errand.process, counts);
-            if call.is_none() {
-                told.extend(work.unrecorded(errand));
+            let call = call.map(|(call, _)| call);
+            if work.is_missing(errand, call) {
+                told.push(Work::unrecorded(errand, call));
             }
         }
         for (doer, deeds) in &deeds {

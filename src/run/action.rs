@@ -145,6 +145,7 @@ impl Here {
             fail_on: inputs.recorded_fail_on(),
             report_dir: inputs.report_dir.clone(),
             agent_hooks: false,
+            agent_telemetry: None,
         };
         let Begun { session, ready } = sidecar::begin(&wanted, above, false, &self.workspace)?;
         keep("session", &session.id)?;

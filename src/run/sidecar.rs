@@ -30,6 +30,7 @@ use crate::posture::Camera;
 use crate::redact::Redactor;
 use crate::reports::Directory;
 use crate::run::hooks::{self, Ears};
+use crate::run::telemetry::{self, Telemetry};
 use crate::run::{self, Clock, Error, TICK};
 use crate::runners;
 use crate::secrets::Matcher;
@@ -49,6 +50,8 @@ pub struct Wanted {
     pub report_dir: PathBuf,
     /// Whether agents are to call us before and after they use a tool.
     pub agent_hooks: bool,
+    /// The port where agents' telemetry is taken in, if it is; 0: any that is free.
+    pub agent_telemetry: Option<u16>,
 }
 
 /// What the recorder tells `start` once it watches.
@@ -61,6 +64,8 @@ pub(crate) struct Ready {
     /// By what the recording is known: public key, and digest of its first record.
     pub key: String,
     pub genesis: String,
+    /// The port where agents' telemetry is taken in.
+    telemetry: Option<u16>,
 }
 
 /// A recorder at work.
@@ -107,6 +112,13 @@ pub fn start(wanted: &Wanted) -> Result<u8, Error> {
         ready.processes,
     );
     eprintln!("{}", run::known_by(&ready.key, &ready.genesis));
+    if let Some(port) = ready.telemetry {
+        eprintln!(
+            "telemetry: agents may export their tool calls to {}; let the shell take `edamame-guard status --environment`, and give Codex {}",
+            telemetry::endpoint(port),
+            telemetry::codex_option(port)
+        );
+    }
     Ok(status)
 }
 
@@ -123,6 +135,7 @@ pub(crate) fn begin(wanted: &Wanted, root: i32, is_in_step: bool, directory: &Pa
     words.push(std::path::absolute(&wanted.report_dir).map_err(host)?.into());
     words.push(wanted.fail_on.map_or("", FailOn::as_str).into());
     words.push(if wanted.agent_hooks { "hooks" } else { "" }.into());
+    words.push(wanted.agent_telemetry.map_or_else(String::new, |port| port.to_string()).into());
     words.extend(self::words(wanted.watching).map(OsString::from));
     let has_systemd = nix::unistd::geteuid().is_root() && Path::new("/run/systemd/system").is_dir();
     let mut said = launch(
@@ -301,6 +314,7 @@ pub(crate) fn give(session: &Session, text: String, origin: String) -> Result<u8
 /// Says whether a session is watching; 125 if it should be and isn't.
 pub fn status(id: Option<&str>, as_json: bool) -> Result<u8, Error> {
     let session = Session::find(id)?;
+    let telemetry = session.about().ok().and_then(|about| about.telemetry).map(telemetry::endpoint);
     let finished = session.finished();
     let answer = session.ask(&Request::Status).ok();
     let since = session.about().map(|about| about.since).unwrap_or_default();
@@ -314,6 +328,7 @@ pub fn status(id: Option<&str>, as_json: bool) -> Result<u8, Error> {
         let status = serde_json::json!({
             "session": session.id, "watching": watching, "since": since.rfc3339(),
             "events": events, "lost": lost, "lost_hooks": lost_hooks, "failure": failure, "finished": finished.is_some(),
+            "telemetry": telemetry,
         });
         run::print(&format!("{status}\n"));
     } else {
@@ -342,6 +357,20 @@ pub fn status(id: Option<&str>, as_json: bool) -> Result<u8, Error> {
         ));
     }
     Ok(if watching || finished.is_some() { 0 } else { 125 })
+}
+
+/// Prints, for a shell to evaluate, the variables by which agents send their telemetry to a session.
+pub fn environment(id: Option<&str>) -> Result<u8, Error> {
+    let session = Session::find(id)?;
+    let about = session.about().map_err(|source| Error::Host { what: "the session".to_owned(), source })?;
+    let Some(port) = about.telemetry else {
+        let text = format!("session {} takes in no telemetry: `start --agent-telemetry` does", session.id);
+        return Err(Error::Usage(text));
+    };
+    for (name, value) in telemetry::environment(port) {
+        run::print(&format!("export {name}='{value}'\n"));
+    }
+    Ok(0)
 }
 
 /// Stops a session, judges its record and writes the reports. A second time it says the same again.
@@ -461,7 +490,8 @@ fn end_recorder(session: &Session, pid: u32) {
 /// The detached process: records until `finish`, a signal, or a failure to write.
 #[expect(clippy::too_many_lines, reason = "a recorder's beginning, in one order")]
 pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
-    let [folder, root, report_dir, fail_on, hooks, sensor, on_unsupported, ring_size, part_size] = arguments
+    let [folder, root, report_dir, fail_on, hooks, port, sensor, on_unsupported, ring_size, part_size] =
+        arguments
     else {
         return Err(Error::Usage("not for people".to_owned()));
     };
@@ -516,6 +546,9 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
             Err(error) => eprintln!("warning: no hooks were put into agents' settings: {error}"),
         }
     }
+    let port: Option<u16> = port.to_str().and_then(|port| port.parse().ok());
+    let telemetry = port.map(run::telemetry).transpose()?;
+    let port = telemetry.as_ref().map(Telemetry::port);
     let Chosen { mut sensor, said } = run::start_sensor(watching, Path::new(&job.workspace))?;
     let running = sensor.adopt(root)?;
     let fail_on = fail_on.to_string_lossy().into_owned();
@@ -527,6 +560,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         since: clock.now(),
         report_dir: PathBuf::from(report_dir),
         fail_on: fail_on.clone(),
+        telemetry: port,
     };
     let vault = run::leaks::vault(run::variables(), &facts, &[]);
     let mut redactor = Redactor::new(run::variables());
@@ -551,6 +585,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         failure: None,
         lost: 0,
         ears,
+        telemetry,
         session: session.clone(),
         camera,
         beat: about.since,
@@ -578,6 +613,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         processes: running.len(),
         key: public_key,
         genesis: recorder.writer.ends().genesis,
+        telemetry: port,
     };
     for fact in facts.into_iter().chain(snapshot).chain(running.into_iter().map(Fact::Running)) {
         recorder.take(Input::Fact(fact));
@@ -652,6 +688,7 @@ struct Recorder {
     lost: u64,
     /// Hooks of ours in agents' settings.
     ears: Option<Ears>,
+    telemetry: Option<Telemetry>,
     session: Session,
     camera: Camera,
     beat: Timestamp,
@@ -749,8 +786,12 @@ impl Recorder {
         Ok(answer.seal.is_some())
     }
 
-    /// Takes in what agents handed to our hooks.
+    /// Takes in what agents handed to our hooks, and what they exported.
     fn hear(&mut self) {
+        let exports = self.telemetry.as_ref().map(Telemetry::received).unwrap_or_default();
+        for input in self.transcripts.exported(exports, run::now(), false) {
+            self.take(input);
+        }
         let heard = self.ears.as_mut().map(Ears::heard).unwrap_or_default();
         for text in heard {
             let Ok(message) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
@@ -771,6 +812,9 @@ impl Recorder {
         }
         for input in self.transcripts.end(run::now()) {
             self.take(input);
+        }
+        if self.telemetry.as_ref().is_some_and(Telemetry::is_cut) {
+            self.take(Input::Fact(Fact::Gap { text: telemetry::CUT.to_owned() }));
         }
         if let Some(ears) = self.ears.take() {
             // Nothing is recorded any more, and the last look at the host comes after it: nothing of ours shows.

@@ -41,9 +41,7 @@ impl Work {
             let report = reports.entry(key.clone()).or_insert_with(|| self.blank(&key.0, &key.1, job));
             report.explained += explained;
             report.unexplained += unexplained;
-            let is_own = |text: &String| errand.agent.record.is_some_and(|record| (record.is_own)(text));
-            let is_commanded = errand.commands.last().is_some_and(|text| !is_own(text));
-            let is_unrecorded = call.is_none() && is_commanded && self.has_record(errand);
+            let is_unrecorded = self.is_missing(errand, call.map(|(index, _)| &self.calls[*index]));
             report.unrecorded += u64::from(is_unrecorded);
         }
         for (index, known) in self.calls.iter().enumerate() {

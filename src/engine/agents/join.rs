@@ -64,24 +64,27 @@ fn behind_cd(text: &str) -> Option<&str> {
 }
 
 impl Work {
-    /// Takes calls that only a hook told for calls of their own; those that the record tells as well are known.
-    pub(super) fn adopt_hooked(&mut self) {
+    /// Takes calls that were told without an id for calls of their own; those that are told with one, or both by a
+    /// hook and as an export, are known.
+    pub(super) fn adopt_nameless(&mut self) {
         const FURTHEST_NS: u64 = 60_000_000_000;
-        let mut seen: HashSet<usize> = HashSet::new();
-        let recorded = self.calls.len();
-        for (number, (sequence, mut call)) in (1..).zip(std::mem::take(&mut self.hooked)) {
-            let twin = (0..recorded).find(|index| {
-                let known = &self.calls[*index].call;
-                !seen.contains(index)
+        // A hook and an export may each tell a call once.
+        let mut seen: HashSet<(usize, bool)> = HashSet::new();
+        for (number, (sequence, mut call)) in (1..).zip(std::mem::take(&mut self.nameless)) {
+            let twin = self.calls.iter().enumerate().position(|(index, known)| {
+                let known = &known.call;
+                !seen.contains(&(index, call.is_hook))
                     && (&known.agent, &known.session) == (&call.agent, &call.session)
                     && (&known.commands, &known.names) == (&call.commands, &call.names)
                     && known.time.0.abs_diff(call.time.0) < FURTHEST_NS
             });
-            if let Some(index) = twin {
-                seen.insert(index);
+            let index = twin.unwrap_or(self.calls.len());
+            seen.insert((index, call.is_hook));
+            if twin.is_some() {
+                self.calls[index].is_recorded |= call.is_hook;
                 continue;
             }
-            call.call = format!("hook {number}");
+            call.call = format!("{} {number}", if call.is_hook { "hook" } else { "export" });
             self.called(sequence, &call);
         }
     }
@@ -237,9 +240,64 @@ mod tests {
         {
             work.called(sequence, &call);
         }
-        work.adopt_hooked();
+        work.adopt_nameless();
         let ids: Vec<&str> = work.calls.iter().map(|known| known.call.call.as_str()).collect();
         assert_eq!(ids, ["c1", "hook 2", "hook 3"]);
+    }
+
+    #[test]
+    fn what_is_told_by_several_channels_is_one_call() {
+        let call = |id: &str, command: Option<&str>, time: u64| ToolCall {
+            agent: "gemini".into(),
+            session: "s".into(),
+            call: id.into(),
+            commands: command.iter().map(|text| (*text).to_owned()).collect(),
+            time: Timestamp(time),
+            ..ToolCall::default()
+        };
+        let sender = Some(ProcessKey { pid: 7, start: 7 });
+        let export = |id, command, time| ToolCall { sender, ..call(id, command, time) };
+        let mut work = Work::default();
+        for (sequence, call) in (0..).zip([
+            export("c1", None, 5),
+            export("c1", Some("ls"), 4),
+            call("c1", Some("ls"), 6),
+            call("c2", Some("make"), 7),
+            export("c2", None, 8),
+            call("c3", Some("true"), 9),
+            export("c3", Some("false"), 9),
+            // Without an id: both channels tell one call, and one of them a second.
+            export("", Some("pwd"), 10),
+            ToolCall { is_hook: true, ..call("", Some("pwd"), 11) },
+            export("", Some("pwd"), 12),
+        ]) {
+            work.called(sequence, &call);
+        }
+        work.adopt_nameless();
+        let told: Vec<_> = work
+            .calls
+            .iter()
+            .map(|known| {
+                let call = &known.call;
+                (
+                    call.call.as_str(),
+                    call.commands.join(";"),
+                    call.time.0,
+                    known.is_recorded,
+                    known.is_disputed,
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("c1", "ls".into(), 4, true, false),
+                ("c2", "make".into(), 7, true, false),
+                ("c3", "true".into(), 9, true, true),
+                ("export 1", "pwd".into(), 10, true, false),
+                ("export 3", "pwd".into(), 12, false, false),
+            ]
+        );
     }
 
     #[test]
@@ -265,7 +323,7 @@ mod tests {
         for (id, parent) in [("s", "t"), ("t", "s")] {
             work.session(&session(id, parent));
         }
-        work.adopt_hooked();
+        work.adopt_nameless();
         let joined = work.join();
         assert!(joined.is_empty() && work.whole(0) == 1 && work.whole(2) == 2);
         let report = crate::trace::report("make\n", "", "");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Engine, Errand, Told, Work, short};
+use super::{Call, Engine, Errand, Told, Work, short};
 use crate::agents;
 use crate::detections::{self, Hit};
 use crate::divergence::{Act, Effect};
@@ -87,29 +87,39 @@ impl Work {
         });
     }
 
-    /// A command that its session's record should hold and does not.
-    pub(super) fn unrecorded(&self, errand: &Errand) -> Option<Told> {
-        let text = errand.commands.last()?;
-        if errand.agent.record.is_some_and(|record| (record.is_own)(text)) {
-            return None;
-        }
+    /// Whether the record of this errand's session should hold its command and does not. What is exported may be lost
+    /// on its way, so an export alone is no record.
+    pub(super) fn is_missing(&self, errand: &Errand, call: Option<&Call>) -> bool {
+        let (Some(record), Some(text)) = (errand.agent.record, errand.commands.last()) else { return false };
         // Who keeps no record at all has not lost one.
-        if errand.agent.record.is_none() || !self.has_record(errand) {
-            return None;
-        }
+        !(record.is_own)(text) && call.is_none_or(|call| !call.is_recorded) && self.has_record(errand)
+    }
+
+    /// Whether the session that started this errand has a record that says anything.
+    fn has_record(&self, errand: &Errand) -> bool {
+        let session = errand.session.as_ref();
+        let told = session.and_then(|session| {
+            self.sessions.get(&(errand.agent.id.to_owned(), session.clone())).filter(|told| !told.is_exported)
+        });
+        told.is_some() || self.calls_of(errand).any(|known| known.is_recorded)
+    }
+
+    /// A command that its session's record should hold and does not.
+    pub(super) fn unrecorded(errand: &Errand, call: Option<&Call>) -> Told {
         let title = errand.agent.title;
-        let text = short(text);
-        Some(Told {
+        let text = short(errand.commands.last().map_or("", String::as_str));
+        let exported = call.map(|call| format!(", though the agent exported it as call {}", call.call.call));
+        let story = format!(
+            "{title} ran `{text}`, which its own record does not hold{}",
+            exported.unwrap_or_default()
+        );
+        Told {
             sequence: 0,
             time: errand.time,
-            hit: hit(
-                errand.process,
-                format!("{title} ran `{text}`, which its own record does not hold"),
-                text,
-            ),
+            hit: hit(errand.process, story, text),
             declared: None,
             acts: Vec::new(),
-        })
+        }
     }
 }
 
