@@ -627,6 +627,11 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         let listener = UnixListener::bind(session.file("control.sock")).map_err(host)?;
         std::fs::set_permissions(session.file("control.sock"), std::fs::Permissions::from_mode(0o600))
             .map_err(host)?;
+        // A handler stays when its stream is dropped, so what comes before the loop listens ends nobody.
+        let odd = [SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()];
+        for kind in odd.into_iter().chain(run::survivable().map(SignalKind::from_raw)) {
+            signal(kind).map_err(host)?;
+        }
         // From here on `start` may return.
         let mut output = io::stdout();
         serde_json::to_writer(&mut output, &ready).map_err(|error| host(error.into()))?;
