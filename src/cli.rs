@@ -158,6 +158,9 @@ pub struct Run {
     /// Take in what coding agents export of their tool calls (OpenTelemetry) on this port of loopback [default: any that is free]; the command finds where in its environment
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub agent_telemetry: Option<u16>,
+    /// A file that an agent's output goes to (`--output-format stream-json`), by tee or a redirect, as in claude-code=out.jsonl; may be given again
+    #[arg(long = "agent-output", value_name = "AGENT=FILE", value_parser = agent_output)]
+    pub agent_outputs: Vec<AgentOutput>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -171,6 +174,9 @@ pub struct Start {
     /// Take in what coding agents export of their tool calls (OpenTelemetry) on this port of loopback [default: any that is free]; `status --environment` tells agents where
     #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     pub agent_telemetry: Option<u16>,
+    /// A file that an agent's output goes to (`--output-format stream-json`), by tee or a redirect, as in claude-code=out.jsonl; may be given again
+    #[arg(long = "agent-output", value_name = "AGENT=FILE", value_parser = agent_output)]
+    pub agent_outputs: Vec<AgentOutput>,
     #[command(flatten)]
     pub judging: Judging,
     /// What to do besides reporting
@@ -178,6 +184,23 @@ pub struct Start {
     pub mode: Option<ModeArgument>,
     #[command(flatten)]
     pub watching: Watching,
+}
+
+/// Where an agent's output goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AgentOutput {
+    pub agent: String,
+    pub file: PathBuf,
+}
+
+fn agent_output(text: &str) -> Result<AgentOutput, String> {
+    let known = crate::agents::printed::AGENTS;
+    let (agent, file) =
+        text.split_once('=').filter(|(_, file)| !file.is_empty()).ok_or("it is AGENT=FILE")?;
+    if !known.contains(&agent) {
+        return Err(format!("the agents that print the ids of their calls are {}", known.join(", ")));
+    }
+    Ok(AgentOutput { agent: agent.to_owned(), file: file.into() })
 }
 
 #[derive(Clone, Copy, Debug, Args)]
@@ -334,7 +357,16 @@ pub enum UnsupportedArgument {
 
 #[cfg(test)]
 mod tests {
-    use super::{part_bytes, ring_bytes};
+    use super::{agent_output, part_bytes, ring_bytes};
+
+    #[test]
+    fn an_output_is_of_an_agent_that_prints_ids() {
+        let output = agent_output("claude-code=out=1.jsonl").unwrap();
+        assert_eq!((output.agent.as_str(), output.file.to_str()), ("claude-code", Some("out=1.jsonl")));
+        for text in ["", "out.jsonl", "claude-code=", "codex=out.jsonl"] {
+            assert!(agent_output(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_part_is_not_too_small() {

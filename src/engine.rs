@@ -472,6 +472,7 @@ impl Engine {
             // The workflow is taken in before all else, see `prepare`.
             Fact::Workflow { .. } | Fact::Socket(_) | Fact::AgentCommands(_) => {}
             Fact::AgentSettings(said) => self.work.settings(sequence, said),
+            Fact::AgentOutput { agent, file } => self.work.output(agent, file),
             Fact::AgentRecord { agent, file, problem, time } => {
                 self.work.problem(sequence, *time, agent, file, problem);
             }

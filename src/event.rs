@@ -568,6 +568,8 @@ pub enum Fact {
     },
     /// Something is wrong with a coding agent's own record of its tool calls.
     AgentRecord { agent: String, file: String, problem: String, time: Timestamp },
+    /// A file that a coding agent's output goes to, as the user says.
+    AgentOutput { agent: String, file: String },
     /// What one source says that a coding agent may do; read when the agent starts.
     AgentSettings(AgentSettings),
     /// A socket that was there before the job's first step.

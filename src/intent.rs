@@ -83,6 +83,9 @@ pub struct ToolCall {
     /// The agent's process that exported it (OpenTelemetry); `call` is empty where it tells no id there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<ProcessKey>,
+    /// It stands in what the agent printed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_printed: bool,
 }
 
 /// How one use of a tool ended, as a coding agent's record states it.
@@ -121,12 +124,17 @@ pub struct AgentSession {
     /// The session that started this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
-    /// The agent exported it (OpenTelemetry); its record did not tell it.
+    /// The agent exported or printed it; its record did not tell it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub is_exported: bool,
+    pub is_aside: bool,
 }
 
 impl ToolCall {
+    /// Whether the agent's record or a hook tells it: what it exports may be lost, and what it prints goes where the job wants.
+    pub fn is_of_record(&self) -> bool {
+        self.sender.is_none() && !self.is_printed
+    }
+
     /// What this call declares. `home` and `workspace` resolve `~`, `$HOME` and `./`.
     pub fn intent(&self, home: &str, workspace: &str) -> StepIntent {
         let mut step = StepIntent::default();

@@ -28,7 +28,8 @@ use nix::sys::signal::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{
-    Cli, Command, ModeArgument, PolicyCommand, Run, SensorArgument, UnsupportedArgument, Watching,
+    AgentOutput, Cli, Command, ModeArgument, PolicyCommand, Run, SensorArgument, UnsupportedArgument,
+    Watching,
 };
 use crate::detections;
 use crate::engine::{End, Engine, HEARTBEAT_NS, Heartbeat, Input, Settings, Start};
@@ -168,6 +169,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
                 report_dir: start.judging.report_dir.unwrap_or_else(|| PathBuf::from(REPORT_DIR)),
                 agent_hooks: start.agent_hooks,
                 agent_telemetry: start.agent_telemetry,
+                agent_outputs: start.agent_outputs,
             })
         }
         Command::Load { session, policy } => sidecar::load(session.as_deref(), &policy),
@@ -567,7 +569,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     for declaration in declarations {
         tape.take(Input::Declaration(declaration));
     }
-    for fact in facts.into_iter().chain(snapshot) {
+    for fact in facts.into_iter().chain(snapshot).chain(outputs(&run.agent_outputs)) {
         tape.take(Input::Fact(fact));
     }
     tape.beat(None);
@@ -705,7 +707,25 @@ pub(crate) fn transcripts(facts: &[Fact], job: &Job) -> Transcripts {
         _ => None,
     });
     let step = job.steps.first().map_or_else(StepKey::local, |step| step.key.clone());
-    Transcripts::new(homes.chain([PathBuf::from(&job.home)]), PathBuf::from(&job.workspace), now(), step)
+    let homes = homes.chain([PathBuf::from(&job.home)]);
+    let transcripts = Transcripts::new(homes, PathBuf::from(&job.workspace), now(), step);
+    match std::env::var_os("RUNNER_TEMP") {
+        Some(folder) => transcripts.in_temporary(folder.into()),
+        None => transcripts,
+    }
+}
+
+/// Where agents' output goes, as facts of the recording: by the real path of the folder, as events have it.
+pub(crate) fn outputs(outputs: &[AgentOutput]) -> impl Iterator<Item = Fact> {
+    outputs.iter().map(|output| {
+        let file = std::path::absolute(&output.file).unwrap_or_else(|_| output.file.clone());
+        let real = file.parent().and_then(|folder| folder.canonicalize().ok());
+        let file = match (real, file.file_name()) {
+            (Some(folder), Some(name)) => folder.join(name),
+            _ => file,
+        };
+        Fact::AgentOutput { agent: output.agent.clone(), file: file.to_string_lossy().into_owned() }
+    })
 }
 
 /// What takes the snapshots of this host for this job.

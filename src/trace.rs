@@ -23,6 +23,7 @@
 //! 2 hello name.example 203.0.113.7:443  a TLS connection begins; also: enter KINDS, leave KINDS; mount SOURCE TARGET
 //! 2 close 203.0.113.7:443 900 200       a connection is over: bytes sent and received
 //! 2 listen 0.0.0.0:8080                 also: closed ADDRESS RECEIVED [SENT]; take PATH; list FOLDER; truncate PATH; mknod PATH MODE (octal)
+//! output claude-code ~/out.jsonl        where an agent's output goes
 //! 2 exit
 //! ```
 //! Process 1 is `bash /w/build.sh`, whose text is the step's; home is /home/u, workspace /w.
@@ -140,6 +141,11 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
             };
             let (before, after) = posture.entry(check.to_owned()).or_default();
             if words[0] == "before" { before } else { after }.push(item);
+            continue;
+        }
+        if let ["output", agent, path] = words[..] {
+            let fact = Fact::AgentOutput { agent: agent.into(), file: absolute(path) };
+            facts.push((event(0, None), fact));
             continue;
         }
         if let ["object", path] = words[..] {

@@ -19,7 +19,8 @@ use globset::{GlobBuilder, GlobMatcher};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::agents::{self, Agent, Entry, Form, Reader};
+use crate::agents::printed::Printed;
+use crate::agents::{self, Agent, Entry, Form, Reader, Root};
 use crate::engine::Input;
 use crate::event::{Activity, Event, Fact, ProcessKey, Timestamp};
 use crate::intent::{Declaration, Text};
@@ -54,6 +55,10 @@ const EARLIER_NS: u64 = 60_000_000_000;
 pub struct Transcripts {
     homes: Vec<PathBuf>,
     workspace: PathBuf,
+    /// The folder that a runner gives its jobs.
+    temporary: Option<PathBuf>,
+    /// Files that agents' output goes to.
+    outputs: BTreeMap<PathBuf, &'static Agent>,
     since: Timestamp,
     step: StepKey,
     at_work: BTreeSet<String>,
@@ -84,6 +89,8 @@ struct Followed {
     /// The beginning of a line whose end is not written yet.
     rest: Vec<u8>,
     is_skipping: bool,
+    /// The agent's output goes there: no record of its own.
+    is_printed: bool,
     /// What the file, and its log, looked like when it was read as a whole.
     stamp: Option<[(u64, u64); 2]>,
     cursors: Vec<i64>,
@@ -106,6 +113,8 @@ impl Transcripts {
         Self {
             homes: homes.into_iter().collect(),
             workspace,
+            temporary: None,
+            outputs: BTreeMap::new(),
             since,
             step,
             at_work: BTreeSet::new(),
@@ -122,9 +131,22 @@ impl Transcripts {
         }
     }
 
-    /// Notes that an agent is at work, and which record it opens.
+    /// Looks in this folder as well, which a runner gives its jobs.
+    pub fn in_temporary(mut self, folder: PathBuf) -> Self {
+        self.temporary = Some(folder);
+        self
+    }
+
+    /// Notes that an agent is at work, which record it opens, and where its output goes.
     pub fn note(&mut self, input: &Input) {
         match input {
+            Input::Fact(Fact::AgentOutput { agent, file }) => {
+                if let Some(agent) = agents::by_id(agent)
+                    && self.outputs.len() < MOST
+                {
+                    self.outputs.insert(PathBuf::from(file), agent);
+                }
+            }
             Input::Fact(Fact::Agent { agent, process }) => {
                 if !self.at_work.contains(agent) {
                     self.at_work.insert(agent.clone());
@@ -178,6 +200,11 @@ impl Transcripts {
         for path in std::mem::take(&mut self.seen) {
             self.follow(&path);
         }
+        for (path, agent) in self.outputs.clone() {
+            if self.at_work.contains(agent.id) {
+                self.begin(&path, agent, Form::Lines, Box::<Printed>::default(), true);
+            }
+        }
         let mut inputs = Vec::new();
         let paths: Vec<PathBuf> = self.followed.keys().cloned().collect();
         for path in paths {
@@ -226,9 +253,12 @@ impl Transcripts {
         let mut left = MOST_SEEN;
         for agent in self.at_work.iter().filter_map(|id| agents::by_id(id)) {
             for place in agent.record.iter().flat_map(|record| record.places) {
-                let (is_home, glob) = place.below();
-                let roots =
-                    if is_home { self.homes.as_slice() } else { std::slice::from_ref(&self.workspace) };
+                let (root, glob) = place.below();
+                let roots = match root {
+                    Root::Home => self.homes.as_slice(),
+                    Root::Workspace => std::slice::from_ref(&self.workspace),
+                    Root::RunnerTemp => self.temporary.as_slice(),
+                };
                 for root in roots {
                     found_at(root, glob, &mut left, &mut found);
                 }
@@ -249,11 +279,23 @@ impl Transcripts {
             _ => path,
         };
         let Some(record) = agent.record.filter(|_| self.at_work.contains(agent.id)) else { return };
+        let reader = (record.reader)(&path.to_string_lossy());
+        self.begin(path, agent, place.form, reader, place.form == Form::Output);
+    }
+
+    fn begin(
+        &mut self,
+        path: &Path,
+        agent: &'static Agent,
+        form: Form,
+        reader: Box<dyn Reader>,
+        is_printed: bool,
+    ) {
         if self.followed.contains_key(path) {
             return;
         }
         let Ok(about) = fs::symlink_metadata(path) else { return };
-        let log = fs::symlink_metadata(log_of(path)).ok().filter(|_| place.form != Form::Lines);
+        let log = fs::symlink_metadata(log_of(path)).ok().filter(|_| form != Form::Lines);
         let latest = changed(&about).max(log.as_ref().map_or(0, changed));
         if latest < self.since.0 || !about.is_file() {
             return;
@@ -264,13 +306,14 @@ impl Transcripts {
         }
         let followed = Followed {
             agent,
-            form: place.form,
-            reader: (record.reader)(&path.to_string_lossy()),
+            form,
+            reader,
             inode: about.ino(),
             offset: 0,
             digest: Sha256::new(),
             rest: Vec::new(),
             is_skipping: false,
+            is_printed,
             stamp: None,
             cursors: Vec::new(),
             told: HashSet::new(),
@@ -301,6 +344,14 @@ impl Transcripts {
             Ok(_) => None,
             Err(_) => Some("was removed"),
         };
+        if problem.is_some() && followed.is_printed {
+            // Whoever takes in what an agent prints may begin anew, or clear up; that is no loss of a record.
+            match fs::symlink_metadata(path).and_then(regular) {
+                Ok(about) => followed.again(about.ino()),
+                Err(_) => drop(self.followed.remove(path)),
+            }
+            return;
+        }
         if let Some(problem) = problem {
             // A record that was only given another name goes on there.
             if let Some(moved) = moved(path, followed.inode)
@@ -316,13 +367,13 @@ impl Transcripts {
             }
             return;
         }
-        let (agent, entries) = match followed.form {
+        let (agent, mut entries) = match followed.form {
             Form::Lines => {
                 let Ok(bytes) = portion(path, followed.offset, PORTION.min(self.left)) else { return };
                 self.left -= bytes.len() as u64;
                 (followed.agent, followed.lines(&bytes))
             }
-            Form::Whole | Form::Database(_) => {
+            Form::Whole | Form::Output | Form::Database(_) => {
                 let stamp = [stamp(path), stamp(&log_of(path))];
                 if now < followed.next || followed.stamp == Some(stamp) {
                     return;
@@ -335,6 +386,15 @@ impl Transcripts {
                 (followed.agent, entries)
             }
         };
+        if followed.is_printed {
+            for entry in &mut entries {
+                match entry {
+                    Entry::Call(call) => call.is_printed = true,
+                    Entry::Session(session) => session.is_aside = true,
+                    Entry::Result(_) | Entry::Unreadable => {}
+                }
+            }
+        }
         self.tell(agent, entries, now, inputs);
     }
 
@@ -382,6 +442,16 @@ impl Transcripts {
 }
 
 impl Followed {
+    /// Begins anew with a file of the same name.
+    fn again(&mut self, inode: u64) {
+        self.reader = Box::<Printed>::default();
+        self.inode = inode;
+        self.offset = 0;
+        self.digest = Sha256::new();
+        self.rest.clear();
+        self.is_skipping = false;
+    }
+
     /// Takes in more bytes of a record that grows by lines.
     fn lines(&mut self, bytes: &[u8]) -> Vec<Entry> {
         self.offset += bytes.len() as u64;
@@ -443,6 +513,10 @@ impl Followed {
         };
         (entries.into_iter().filter(is_news).collect(), false)
     }
+}
+
+fn regular(about: fs::Metadata) -> io::Result<fs::Metadata> {
+    if about.is_file() { Ok(about) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 fn lost(agent: &Agent, path: &Path, problem: &str, time: Timestamp) -> Input {
@@ -634,6 +708,46 @@ mod tests {
             matches!(&end[..], [Input::Fact(Fact::Gap { text })] if text.starts_with("1 lines")),
             "{end:?}"
         );
+    }
+
+    #[test]
+    fn what_an_agent_prints_is_followed_and_may_begin_anew() {
+        let (home, _, _) = place();
+        let path = home.path().join("out.jsonl");
+        let mut transcripts =
+            Transcripts::new(std::iter::empty(), PathBuf::from("/nowhere"), Timestamp(1), StepKey::local());
+        let process = ProcessKey { pid: 1, start: 1 };
+        let file = path.to_str().unwrap().to_owned();
+        transcripts.note(&Input::Fact(Fact::AgentOutput { agent: "claude-code".into(), file }));
+        transcripts.note(&Input::Fact(Fact::Agent { process, agent: "claude-code".into() }));
+        assert!(transcripts.look(Timestamp(2)).is_empty(), "it is not there yet");
+        fs::write(&path, "npm notice\n".to_owned() + &line("c1") + &line("c2")).unwrap();
+        let told = transcripts.look(Timestamp(3));
+        assert_eq!(calls(&told), ["c1", "c2"]);
+        assert!(told.iter().all(|input| match input {
+            Input::Declaration(Declaration { text: Text::ToolCall(call), .. }) => call.is_printed,
+            _ => false,
+        }));
+        fs::write(&path, line("c3")).unwrap();
+        transcripts.look(Timestamp(4));
+        assert_eq!(calls(&transcripts.look(Timestamp(5))), ["c3"]);
+        fs::remove_file(&path).unwrap();
+        transcripts.look(Timestamp(6));
+        fs::write(&path, line("c4")).unwrap();
+        assert_eq!(calls(&transcripts.end(Timestamp(7))), ["c4"]);
+    }
+
+    #[test]
+    fn what_an_action_leaves_in_the_runners_folder_is_read() {
+        let (home, _, _) = place();
+        let none = std::iter::empty();
+        let transcripts = Transcripts::new(none, PathBuf::from("/nowhere"), Timestamp(1), StepKey::local());
+        let mut transcripts = transcripts.in_temporary(home.path().to_owned());
+        let process = ProcessKey { pid: 1, start: 1 };
+        transcripts.note(&Input::Fact(Fact::Agent { process, agent: "claude-code".into() }));
+        let text = format!("[{}]", line("c1"));
+        fs::write(home.path().join("claude-execution-output.json"), text).unwrap();
+        assert_eq!(calls(&transcripts.end(Timestamp(2))), ["c1"]);
     }
 
     #[test]

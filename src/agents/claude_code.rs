@@ -9,9 +9,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{
-    Agent, Entry, Form, Marks, Place, Reader, Record, Stateless, moment, plain_words, settings, text,
-};
+use super::printed::Printed;
+use super::{Agent, Entry, Form, Marks, Place, Reader, Record, moment, plain_words, settings, text};
 use crate::intent::{AgentSession, ToolCall, ToolResult};
 
 pub(super) const AGENT: Agent = Agent {
@@ -32,12 +31,14 @@ pub(super) const AGENT: Agent = Agent {
     record: Some(&Record {
         places: &[
             Place { files: "~/.claude/projects/**/*.jsonl", form: Form::Lines },
-            Place { files: "~/work/_temp/claude-execution-output.json", form: Form::Whole },
-            Place { files: "~/actions-runner/_work/_temp/claude-execution-output.json", form: Form::Whole },
+            // Whoever started the guard with sudo has no such variable.
+            Place { files: "$RUNNER_TEMP/claude-execution-output.json", form: Form::Output },
+            Place { files: "~/work/_temp/claude-execution-output.json", form: Form::Output },
+            Place { files: "~/actions-runner/_work/_temp/claude-execution-output.json", form: Form::Output },
         ],
         reader: |path| {
             if Path::new(path).extension().is_some_and(|end| end == "json") {
-                Box::new(Stateless(execution))
+                Box::<Printed>::default()
             } else {
                 Box::<Transcript>::default()
             }
@@ -101,68 +102,6 @@ impl Transcript {
         }
         self.session = session.clone();
         Some(session)
-    }
-}
-
-/// The messages of a session as the agent prints them (`stream-json`): a list of them, or one a line.
-fn execution(piece: &str) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for value in serde_json::Deserializer::from_str(piece).into_iter::<Value>() {
-        match value {
-            Ok(Value::Array(messages)) => entries.extend(messages.into_iter().flat_map(printed)),
-            Ok(message) => entries.extend(printed(message)),
-            Err(_) => {
-                entries.push(Entry::Unreadable);
-                break;
-            }
-        }
-    }
-    entries
-}
-
-/// One message as it is printed: other names for the same things, and calls that were refused at the end.
-fn printed(mut message: Value) -> Vec<Entry> {
-    let Some(kind) = text(&message, "type").map(ToOwned::to_owned) else { return vec![Entry::Unreadable] };
-    let session = text(&message, "session_id").unwrap_or_default().to_owned();
-    match kind.as_str() {
-        "system" if text(&message, "subtype") == Some("init") => {
-            let word = |name: &str| text(&message, name).map(ToOwned::to_owned);
-            let mode = word("permissionMode");
-            vec![Entry::Session(AgentSession {
-                agent: AGENT.id.to_owned(),
-                session,
-                unasked: mode.as_deref() == Some("bypassPermissions"),
-                mode,
-                directory: word("cwd"),
-                version: word("claude_code_version"),
-                ..AgentSession::default()
-            })]
-        }
-        "assistant" | "user" => {
-            message["sessionId"] = Value::String(session);
-            match message["message"].get("content") {
-                Some(Value::Array(blocks)) => {
-                    blocks.iter().filter_map(|block| entry(block, &message)).collect()
-                }
-                Some(Value::String(_)) => Vec::new(),
-                _ => vec![Entry::Unreadable],
-            }
-        }
-        "result" => {
-            let refused = message["permission_denials"].as_array().into_iter().flatten();
-            let refused = refused.filter_map(|refused| text(refused, "tool_use_id"));
-            refused
-                .map(|call| {
-                    Entry::Result(ToolResult {
-                        agent: AGENT.id.to_owned(),
-                        call: call.to_owned(),
-                        denied: true,
-                        ..ToolResult::default()
-                    })
-                })
-                .collect()
-        }
-        _ => Vec::new(),
     }
 }
 
@@ -250,32 +189,6 @@ mod tests {
         let server = r#"{"type":"assistant","message":{"content":[{"type":"tool_use","id":"toolu_3","name":"mcp__files__read_file","input":{"path":"/w/a","n":[1,{"url":"https://x.example/y"}]}}]}}"#;
         let [Entry::Call(call)] = &read(server)[..] else { panic!("{:?}", read(server)) };
         assert_eq!((call.server.as_deref(), call.names.len()), (Some("files"), 2), "{call:?}");
-    }
-
-    #[test]
-    fn reads_what_the_action_leaves_behind() {
-        let messages = [
-            r#"{"type":"system","subtype":"init","cwd":"/w","session_id":"s","permissionMode":"bypassPermissions","claude_code_version":"2.1.330"}"#,
-            r#"{"type":"assistant","message":{"content":[{"type":"tool_use","id":"toolu_1","name":"Bash","input":{"command":"make"}}]},"session_id":"s"}"#,
-            r#"{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"toolu_1","content":"no"}]},"session_id":"s"}"#,
-            r#"{"type":"result","session_id":"s","permission_denials":[{"tool_name":"Bash","tool_use_id":"toolu_1"}]}"#,
-        ];
-        let file = format!("[{}]", messages.join(",\n"));
-        for text in [file, messages.join("\n")] {
-            let told = super::super::tests::told_at(
-                &AGENT,
-                "/home/runner/work/_temp/claude-execution-output.json",
-                &[&text],
-            );
-            assert_eq!(told.calls, ["s toolu_1 Bash `make` []"]);
-            assert_eq!(
-                (told.sessions[0].as_str(), &told.refused[..]),
-                ("s /w 2.1.330 bypassPermissions!", &["toolu_1".to_owned()][..])
-            );
-        }
-        for text in ["{", "[7]", r#"[{"type":"assistant"}]"#] {
-            assert_eq!(execution(text), [Entry::Unreadable], "{text}");
-        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod goose;
 pub mod hooks;
 mod openclaw;
 mod opencode;
+pub mod printed;
 mod qwen;
 pub mod settings;
 pub mod telemetry;
@@ -137,21 +138,31 @@ pub struct Record {
 /// Files that hold records.
 #[derive(Debug)]
 pub struct Place {
-    /// A glob below any user's home (`~/.claude/projects/**/*.jsonl`) or below the workspace (`./.aider.chat.history.md`).
+    /// A glob below any user's home (`~/.claude/projects/**/*.jsonl`), below the workspace (`./.aider.chat.history.md`) or
+    /// below the folder that a runner gives its jobs (`$RUNNER_TEMP/…`).
     pub files: &'static str,
     pub form: Form,
 }
 
+/// What a place lies below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Root {
+    Home,
+    Workspace,
+    RunnerTemp,
+}
+
 impl Place {
-    /// Whether it lies in a home, and the glob below that.
+    /// What it lies below, and the glob there.
     ///
     /// # Panics
-    /// When the glob begins with neither `~/` nor `./`.
-    pub fn below(&self) -> (bool, &'static str) {
+    /// When the glob begins with nothing of the kind.
+    pub fn below(&self) -> (Root, &'static str) {
         match self.files.split_once('/') {
-            Some(("~", rest)) => (true, rest),
-            Some((".", rest)) => (false, rest),
-            _ => panic!("`{}` begins with neither `~/` nor `./`", self.files),
+            Some(("~", rest)) => (Root::Home, rest),
+            Some((".", rest)) => (Root::Workspace, rest),
+            Some(("$RUNNER_TEMP", rest)) => (Root::RunnerTemp, rest),
+            _ => panic!("`{}` begins with neither `~/`, `./` nor `$RUNNER_TEMP/`", self.files),
         }
     }
 }
@@ -163,6 +174,8 @@ pub enum Form {
     Lines,
     /// It is written anew as a whole; a piece is the whole file. Entries that were told before are not told again.
     Whole,
+    /// What the agent printed, which whoever takes it in writes as a whole, once or anew.
+    Output,
     /// An `SQLite` database, whose write-ahead log may hold most of it. It is read from a copy, never in place.
     /// Each query has one parameter, the largest value that its first column had so far (at first -1). That
     /// column is an integer; the second is text, or a blob of text: a piece.
@@ -491,7 +504,9 @@ mod tests {
         let mut files: Vec<String> = std::fs::read_dir(folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| !["mod.rs", "hooks.rs", "settings", "telemetry.rs"].contains(&name.as_str()))
+            .filter(|name| {
+                !["mod.rs", "hooks.rs", "printed.rs", "settings", "telemetry.rs"].contains(&name.as_str())
+            })
             .map(|name| name.trim_end_matches(".rs").replace('_', "-"))
             .collect();
         files.sort();

@@ -15,7 +15,8 @@
 //! ## Known limits
 //! docs/agents.md lists whose records are read. An agent that is told to keep no record has lost none: that is a line among what could not be
 //! seen. The agent's own program may cut or remove its record; that is such a line too, and told if a tool call asked for it by name.
-//! What an agent exports (OpenTelemetry) is no record: it may be lost on its way, so a command that it leaves out is not told.
+//! What an agent exports (OpenTelemetry) or prints is no record: it may be lost on its way, so a command that it leaves out is not told. A
+//! hand on the file that its output goes to is told only where the agent itself runs that program.
 //! A polled sensor sees no hands, so what it notices of a record is a note.
 
 use super::{Detection, nothing};
@@ -72,6 +73,19 @@ mod tests {
             report.findings[0].title,
             "Claude Code ran `make x`, which its own record does not hold, though the agent exported it as call c1"
         );
+    }
+
+    #[test]
+    fn what_an_agent_prints_is_written_by_whoever_takes_it_in_and_by_nothing_that_it_runs() {
+        let trace = format!(
+            "output claude-code /w/out.jsonl\n{AGENT}\n2 call c1 make x
+             2 > 3 launch /usr/bin/bash bash -c source s && eval 'make_x' </dev/null && pwd -P >| /tmp/x
+             1 > 8 launch /usr/bin/tee tee out.jsonl\n8 write /w/out.jsonl\n1 delete /w/out.jsonl"
+        );
+        expect("claude -p x | tee out.jsonl\n", &trace, &[]);
+        let hand = format!("{trace}\n3 > 4 launch /usr/bin/sed sed x\n4 write /w/out.jsonl");
+        let told = findings("claude -p x | tee out.jsonl\n", "", &hand);
+        assert!(told.iter().any(|it| it == "!agent-record-lost divergence high /w/out.jsonl"), "{told:?}");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(super) struct Work {
     errands: BTreeMap<ProcessKey, Errand>,
     deeds: Vec<Deed>,
     known: HashSet<(Doer, String, String)>,
+    /// Files that agents' output goes to.
+    outputs: BTreeMap<String, &'static Agent>,
     problems: Vec<tampering::Problem>,
     touches: Vec<tampering::Touch>,
     /// Processes that are agents and have not ended.
@@ -59,7 +61,7 @@ struct Call {
     process: Option<u32>,
     /// It was told a second time, and otherwise.
     is_disputed: bool,
-    /// The record told it, or a hook: not an export alone.
+    /// The record told it, or a hook: not an export or a print alone.
     is_recorded: bool,
 }
 
@@ -72,18 +74,18 @@ impl Call {
             denied: false,
             process: None,
             is_disputed: false,
-            is_recorded: call.sender.is_none(),
+            is_recorded: call.is_of_record(),
         }
     }
 
     /// Takes in what is told of the same call again. An export may leave the arguments out.
     fn again(&mut self, call: &ToolCall) {
         let is_bare = |call: &ToolCall| call.commands.is_empty() && call.names.is_empty();
-        let is_first_record = call.sender.is_none() && !self.is_recorded;
-        self.is_recorded |= call.sender.is_none();
+        let is_first_record = call.is_of_record() && !self.is_recorded;
+        self.is_recorded |= call.is_of_record();
         let (own, other) = (&self.call, call);
-        let is_export = own.sender.is_some() || other.sender.is_some();
-        if !is_export || (!is_bare(own) && !is_bare(other)) {
+        let are_records = own.is_of_record() && other.is_of_record();
+        if are_records || (!is_bare(own) && !is_bare(other)) {
             self.is_disputed |= own.commands != other.commands;
         }
         let within = self.call.within.take().or_else(|| call.within.clone());
@@ -192,7 +194,7 @@ impl Work {
             let known = self.sessions.entry(key).or_insert_with(|| session.clone());
             // Who acts without asking once is told so, whatever comes later.
             let unasked = known.unasked || session.unasked;
-            let is_exported = known.is_exported && session.is_exported;
+            let is_aside = known.is_aside && session.is_aside;
             let mode = if known.unasked { known.mode.clone() } else { session.mode.clone() };
             // A hook knows less of a session than its record.
             *known = AgentSession {
@@ -201,7 +203,7 @@ impl Work {
                 version: session.version.clone().or_else(|| known.version.clone()),
                 parent: session.parent.clone().or_else(|| known.parent.clone()),
                 directory: session.directory.clone().or_else(|| known.directory.clone()),
-                is_exported,
+                is_aside,
                 ..session.clone()
             };
         }

@@ -146,6 +146,7 @@ impl Here {
             report_dir: inputs.report_dir.clone(),
             agent_hooks: false,
             agent_telemetry: None,
+            agent_outputs: Vec::new(),
         };
         let Begun { session, ready } = sidecar::begin(&wanted, above, false, &self.workspace)?;
         keep("session", &session.id)?;

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use clap::ValueEnum as _;
 
-use crate::cli::Watching;
+use crate::cli::{AgentOutput, Watching};
 use crate::detections;
 use crate::engine::{End, HEARTBEAT_NS, Heartbeat, Input, Start};
 use crate::event::{Activity, Fact, Sight, Timestamp};
@@ -52,6 +52,8 @@ pub struct Wanted {
     pub agent_hooks: bool,
     /// The port where agents' telemetry is taken in, if it is; 0: any that is free.
     pub agent_telemetry: Option<u16>,
+    /// Files that agents' output goes to.
+    pub agent_outputs: Vec<AgentOutput>,
 }
 
 /// What the recorder tells `start` once it watches.
@@ -137,6 +139,9 @@ pub(crate) fn begin(wanted: &Wanted, root: i32, is_in_step: bool, directory: &Pa
     words.push(if wanted.agent_hooks { "hooks" } else { "" }.into());
     words.push(wanted.agent_telemetry.map_or_else(String::new, |port| port.to_string()).into());
     words.extend(self::words(wanted.watching).map(OsString::from));
+    for output in &wanted.agent_outputs {
+        words.extend([output.agent.clone().into(), output.file.clone().into()]);
+    }
     let has_systemd = nix::unistd::geteuid().is_root() && Path::new("/run/systemd/system").is_dir();
     let mut said = launch(
         &session,
@@ -490,8 +495,19 @@ fn end_recorder(session: &Session, pid: u32) {
 /// The detached process: records until `finish`, a signal, or a failure to write.
 #[expect(clippy::too_many_lines, reason = "a recorder's beginning, in one order")]
 pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
-    let [folder, root, report_dir, fail_on, hooks, port, sensor, on_unsupported, ring_size, part_size] =
-        arguments
+    let [
+        folder,
+        root,
+        report_dir,
+        fail_on,
+        hooks,
+        port,
+        sensor,
+        on_unsupported,
+        ring_size,
+        part_size,
+        outputs @ ..,
+    ] = arguments
     else {
         return Err(Error::Usage("not for people".to_owned()));
     };
@@ -615,7 +631,12 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         genesis: recorder.writer.ends().genesis,
         telemetry: port,
     };
-    for fact in facts.into_iter().chain(snapshot).chain(running.into_iter().map(Fact::Running)) {
+    let outputs: Vec<AgentOutput> = outputs
+        .chunks_exact(2)
+        .map(|pair| AgentOutput { agent: pair[0].to_string_lossy().into_owned(), file: (&pair[1]).into() })
+        .collect();
+    let given = run::outputs(&outputs);
+    for fact in facts.into_iter().chain(snapshot).chain(running.into_iter().map(Fact::Running)).chain(given) {
         recorder.take(Input::Fact(fact));
     }
     recorder.take(Input::Heartbeat(Heartbeat { time: recorder.beat, behind: 0 }));
@@ -630,7 +651,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         // A handler stays when its stream is dropped, so what comes before the loop listens ends nobody.
         let odd = [SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()];
         for kind in odd.into_iter().chain(run::survivable().map(SignalKind::from_raw)) {
-            signal(kind).map_err(host)?;
+            drop(signal(kind).map_err(host)?);
         }
         // From here on `start` may return.
         let mut output = io::stdout();

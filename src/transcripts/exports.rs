@@ -118,7 +118,7 @@ impl Exports {
         for entry in &mut entries {
             match entry {
                 Entry::Call(call) => call.sender = Some(process),
-                Entry::Session(session) => session.is_exported = true,
+                Entry::Session(session) => session.is_aside = true,
                 Entry::Result(_) | Entry::Unreadable => {}
             }
         }

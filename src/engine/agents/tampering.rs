@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{Call, Engine, Errand, Told, Work, short};
-use crate::agents;
+use crate::agents::{self, Form};
 use crate::detections::{self, Hit};
 use crate::divergence::{Act, Effect};
 use crate::event::{Activity, ProcessKey, Reach, Timestamp};
@@ -23,6 +23,7 @@ pub(super) struct Problem {
 
 /// A hand on a file of a record.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about one hand")]
 pub(super) struct Touch {
     sequence: u64,
     time: Timestamp,
@@ -34,11 +35,23 @@ pub(super) struct Touch {
     /// It took the file away.
     is_removal: bool,
     is_at_work: bool,
+    /// The file is not the agent's: its output goes there.
+    is_output: bool,
 }
 
 impl Work {
     const PROBLEMS: usize = 256;
     const TOUCHES: usize = 1024;
+    const OUTPUTS: usize = 64;
+
+    /// Notes a file that an agent's output goes to.
+    pub(in crate::engine) fn output(&mut self, agent: &str, file: &str) {
+        if let Some(agent) = agents::by_id(agent)
+            && self.outputs.len() < Self::OUTPUTS
+        {
+            self.outputs.insert(file.to_owned(), agent);
+        }
+    }
 
     pub(in crate::engine) fn problem(
         &mut self,
@@ -62,13 +75,20 @@ impl Work {
     /// Notes a hand on a record; of the agent's own it is enough to know that there was one.
     pub(super) fn touched(&mut self, act: &Act<'_>) {
         let Effect::Write { path, .. } = act.effect else { return };
-        let Some((agent, _)) = agents::record_at(path) else { return };
+        let named = self.outputs.get(path).map(|agent| (*agent, true));
+        let record = || {
+            let (agent, place) = agents::record_at(path)?;
+            Some((agent, place.form == Form::Output))
+        };
+        let Some((agent, is_output)) = named.or_else(record) else { return };
         let is_removal = matches!(act.activity, Activity::Delete { .. } | Activity::Rename { .. });
         let is_agents = act.process.agent.as_deref() == Some(agent.id);
         let errand = act.process.errand.and_then(|errand| self.errands.get(&errand));
         // A helper that runs no command of a call may keep the record for the agent.
         let is_helper = errand.is_some_and(|errand| errand.commands.is_empty()) && !is_removal;
-        let is_own = is_agents && (act.process.is_agent || is_helper);
+        // Who takes in what the agent prints stands beside it, not below.
+        let is_taker = is_output && act.process.errand.is_none();
+        let is_own = (is_agents && (act.process.is_agent || is_helper)) || is_taker;
         // Who may read it is not what it says.
         let is_label = matches!(act.activity, Activity::Chmod { .. } | Activity::Chown { .. });
         let is_known = || self.touches.iter().any(|touch| touch.is_own && touch.path == *path);
@@ -84,6 +104,7 @@ impl Work {
             is_own,
             is_removal,
             is_at_work: self.is_at_work(agent.id),
+            is_output,
         });
     }
 
@@ -99,7 +120,7 @@ impl Work {
     fn has_record(&self, errand: &Errand) -> bool {
         let session = errand.session.as_ref();
         let told = session.and_then(|session| {
-            self.sessions.get(&(errand.agent.id.to_owned(), session.clone())).filter(|told| !told.is_exported)
+            self.sessions.get(&(errand.agent.id.to_owned(), session.clone())).filter(|told| !told.is_aside)
         });
         told.is_some() || self.calls_of(errand).any(|known| known.is_recorded)
     }
@@ -154,9 +175,12 @@ impl Engine {
             let shown =
                 touch.path.strip_prefix(home).filter(|rest| !home.is_empty() && rest.starts_with('/'));
             let shown = shown.map_or_else(|| touch.path.clone(), |rest| format!("~{rest}"));
-            let story = format!(
-                "{name} {verb} {shown}, {title}'s own record of its tool calls, while it was at work; what the record says is not believed"
-            );
+            let what = if touch.is_output {
+                format!("where {title} prints its tool calls, while it was at work; what it says")
+            } else {
+                format!("{title}'s own record of its tool calls, while it was at work; what the record says")
+            };
+            let story = format!("{name} {verb} {shown}, {what} is not believed");
             told.push(Told {
                 sequence: touch.sequence,
                 time: touch.time,
@@ -206,7 +230,7 @@ impl Engine {
             .iter()
             .filter(|touch| {
                 let is_it = |problem: &Problem| problem.is_at_work && problem.file == touch.path;
-                touch.is_own && self.work.problems.iter().any(is_it)
+                touch.is_own && !touch.is_output && self.work.problems.iter().any(is_it)
             })
             .map(|touch| agents::by_id(touch.agent).map_or(touch.agent, |agent| agent.title))
             .collect();
