@@ -44,8 +44,10 @@ pub(super) struct Reader {
     pub(super) base: Option<Base>,
     home: String,
     told: HashSet<u64>,
-    /// Files of the repository whose reviewed copies are still to be had.
+    /// Files of the repository whose reviewed copies are still to be had. One that says nothing may have said something.
     unreviewed: Vec<(&'static Agent, Place, AgentSettings)>,
+    /// Agents of which it was told that a file without a word has no known copy.
+    unknown: HashSet<&'static str>,
     launches: usize,
     is_stuck: bool,
     pub(super) own_hook: Option<OwnHook>,
@@ -99,11 +101,14 @@ impl Reader {
                 moved.filter_map(|(name, folder)| Some((*folder, variable(name)?))).collect();
             let (tell, told) = channel();
             let reader = place.clone();
+            let workspace = self.base.as_ref().map(|base| base.workspace.clone());
             std::thread::spawn(move || {
-                let _ = tell.send(sources(agent, &reader, &moved));
+                let files = sources(agent, &reader, &moved);
+                let silent = workspace.map(|workspace| silent(agent, &reader, &workspace, &files));
+                let _ = tell.send((files, silent.unwrap_or_default()));
             });
-            if let Ok(files) = told.recv_timeout(PATIENCE) {
-                for said in &files {
+            if let Ok((files, silent)) = told.recv_timeout(PATIENCE) {
+                for said in files.iter().chain(&silent) {
                     self.remember(agent, &place, said);
                 }
                 all.extend(files);
@@ -179,18 +184,30 @@ impl Reader {
         let all = std::mem::take(&mut self.unreviewed);
         let (known, open): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, _, said)| said.file == file);
         self.unreviewed = open;
-        known
-            .into_iter()
-            .filter_map(|(agent, place, said)| {
-                let source = source_of(agent, Path::new(file))?;
-                let (items, problem) = match copy {
-                    Committed::Found(text) => settings::read(source.form, &place, text),
-                    Committed::Absent => (Vec::new(), None),
-                    Committed::Unknown(why) => (Vec::new(), Some(why.clone())),
+        let mut all = Vec::new();
+        for (agent, place, said) in known {
+            let Some(source) = source_of(agent, Path::new(file)) else { continue };
+            let (items, problem) = match copy {
+                Committed::Found(text) => settings::read(source.form, &place, text),
+                Committed::Absent => (Vec::new(), None),
+                Committed::Unknown(why) => (Vec::new(), Some(why.clone())),
+            };
+            let copy = AgentSettings { level: Level::Reviewed, items, problem, ..said.clone() };
+            let is_silent = said.items.is_empty() && said.problem.is_none();
+            if is_silent {
+                // Most of them have never been there. Where that is not known, once is enough to say so.
+                let is_told = match &copy.problem {
+                    Some(_) => self.unknown.insert(agent.id),
+                    None => !copy.items.is_empty(),
                 };
-                Some(AgentSettings { level: Level::Reviewed, items, problem, ..said })
-            })
-            .collect()
+                if !is_told {
+                    continue;
+                }
+                all.push(said);
+            }
+            all.push(copy);
+        }
+        all
     }
 
     fn is_news(&mut self, said: &AgentSettings) -> bool {
@@ -244,6 +261,52 @@ pub fn sources(agent: &'static Agent, place: &Place, moved: &[(&str, String)]) -
     let doubled: Vec<bool> = all.iter().map(is_users).collect();
     let mut doubled = doubled.into_iter();
     all.retain(|_| !doubled.next().unwrap_or_default());
+    all
+}
+
+/// Files of the repository that could tell this agent something, and say nothing: not there, or without a word.
+fn silent(
+    agent: &'static Agent,
+    place: &Place,
+    workspace: &Path,
+    files: &[AgentSettings],
+) -> Vec<AgentSettings> {
+    // What is not checked out as a whole lacks files that nobody took away.
+    if !workspace.join(".git").exists() || workspace.join(".git/info/sparse-checkout").exists() {
+        return Vec::new();
+    }
+    let below = Some(Path::new(&place.project)).filter(|project| project.starts_with(workspace));
+    let mut folders: Vec<&Path> = std::iter::once(workspace).chain(below).collect();
+    folders.dedup();
+    let sources = agent.settings.sources.iter();
+    let of_repository = sources.filter(|source| {
+        source.level.is_repository()
+            && !matches!(source.form, Form::Instructions)
+            && !source.file.contains('*')
+    });
+    let mut all = Vec::new();
+    for source in of_repository {
+        let Some(name) = source.file.strip_prefix("./") else { continue };
+        for path in folders.iter().map(|folder| folder.join(name)) {
+            let file = path.to_string_lossy().into_owned();
+            let says_nothing = || match content(&path, source.form) {
+                Ok(None) => true,
+                Ok(Some(text)) => settings::read(source.form, place, &text) == (Vec::new(), None),
+                Err(_) => false,
+            };
+            if !files.iter().any(|said| said.file == file) && says_nothing() {
+                let (agent, level) = (agent.id.to_owned(), source.level);
+                all.push(AgentSettings {
+                    agent,
+                    process: None,
+                    level,
+                    file,
+                    items: Vec::new(),
+                    problem: None,
+                });
+            }
+        }
+    }
     all
 }
 
@@ -454,9 +517,12 @@ mod tests {
             reader.of(by_id("claude-code").unwrap(), ProcessKey { pid: u32::MAX, start: 1 }, &launch);
             reader
         };
-        let files = [format!("{directory}/.claude/settings.json"), format!("{directory}/.mcp.json")];
-        let mut known = reader(commit);
-        assert_eq!(known.unreviewed(), files);
+        let [settings, local, servers] =
+            [".claude/settings.json", ".claude/settings.local.json", ".mcp.json"]
+                .map(|name| format!("{directory}/{name}"));
+        let files = [settings.clone(), servers];
+        let mut known = reader(commit.clone());
+        assert_eq!(known.unreviewed(), [settings, local, files[1].clone()]);
         let said = known.review_rest();
         let told: Vec<(Level, usize)> = said.iter().map(|said| (said.level, said.items.len())).collect();
         assert_eq!(told, [(Level::Reviewed, 1), (Level::Reviewed, 0)], "{said:?}");
@@ -467,10 +533,29 @@ mod tests {
         assert!(matches!(&said[..], [said] if said.items.len() == 1), "{said:?}");
         assert!(unknown.review("/x", None).is_empty());
         let said = unknown.review_rest();
-        assert!(
-            said[0].problem.as_ref().is_some_and(|why| why.contains("does not have that commit")),
-            "{said:?}"
-        );
+        let is_unknown = |said: &AgentSettings| {
+            said.problem.as_ref().is_some_and(|why| why.contains("does not have that commit"))
+        };
+        assert_eq!(said.iter().filter(|said| is_unknown(said)).count(), 2, "{said:?}");
+        // What the change took away, or left without a word, is told beside what it said; what was never there is not.
+        for is_emptied in [true, false] {
+            fs::remove_file(host.path("work/.mcp.json")).ok();
+            host.write("work/.claude/settings.json", "{}");
+            if !is_emptied {
+                fs::remove_file(host.path("work/.claude/settings.json")).unwrap();
+            }
+            let said = reader(commit.clone()).review_rest();
+            let told: Vec<(Level, usize)> = said.iter().map(|said| (said.level, said.items.len())).collect();
+            assert_eq!(told, [(Level::Project, 0), (Level::Reviewed, 1)], "{said:?}");
+            let said = reader("0".repeat(40)).review(&files[0], Some(DENIES));
+            assert_eq!(said.len(), 2, "{said:?}");
+            assert!(reader(commit.clone()).review(&files[0], None).is_empty());
+            let said = reader("0".repeat(40)).review_rest();
+            assert_eq!(said.iter().filter(|said| is_unknown(said)).count(), 1, "{said:?}");
+        }
+        // A checkout of some folders alone took nothing away.
+        host.write("work/.git/info/sparse-checkout", "/src\n");
+        assert!(reader(commit).unreviewed().is_empty());
     }
 
     #[test]

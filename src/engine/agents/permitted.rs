@@ -393,8 +393,9 @@ impl Engine {
         let file = relative(&stated.said.file, &start.job);
         let file = file.strip_prefix("./").unwrap_or(&file).to_owned();
         let line = gains.first().map_or(1, |gain| gain.setting.line.max(1));
+        let left = if stated.said.items.is_empty() { ", of which it leaves nothing" } else { "" };
         let title = format!(
-            "this change lets {} do more than the reviewed {file}: {}",
+            "this change lets {} do more than the reviewed {file}{left}: {}",
             agent.title,
             words.join("; ")
         );
@@ -571,6 +572,16 @@ mod tests {
         expect(format!("{tree} 3 mode bypassPermissions\n{one}"), &[&format!("!{}", finding("high"))]);
         expect(format!("{tree} 3 hook PreToolUse ./x.sh\n{one}"), &[&finding("medium")]);
         expect(format!("{tree} 3 allow Bash(ls:*)\n{reviewed} 9 deny Bash(wget:*)"), &[&finding("low")]);
+        // A file that is gone, or says nothing any more, denies nothing; if it never did, nothing is lost.
+        let none = "2 settings-none project /w/.claude/settings.json";
+        expect(format!("{none}\n{reviewed} 9 deny Bash(wget:*)"), &[&finding("low")]);
+        expect(format!("{none}\n{reviewed} 9 allow Bash(wget:*)"), &[]);
+        expect(format!("{none}\n{one}"), &[]);
+        let gone = report("claude -p x\n", "", &format!("{none}\n{reviewed} 9 deny Bash(wget:*)\n{SEND}"));
+        assert_eq!(
+            gone.findings[0].title,
+            "this change lets Claude Code do more than the reviewed .claude/settings.json, of which it leaves nothing: no longer denies Bash(wget:*)"
+        );
         // The same at another line, less than before, and without anything to compare with.
         expect(format!("{tree} 3 hook PreToolUse ./x.sh\n{reviewed} 1 hook PreToolUse ./x.sh"), &[]);
         expect(format!("{tree} 3 deny Bash(wget:*)\n{one}"), &[]);
