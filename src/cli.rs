@@ -90,7 +90,7 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// What agents call before and after they use a tool; `start --agent-hooks` puts it into their settings
+    /// What agents call before and after they use a tool; `--agent-hooks` puts it into their settings
     Hook {
         #[arg(long, value_name = "ID", default_value = "")]
         agent: String,
@@ -155,12 +155,8 @@ pub struct Run {
     /// Tell steps, agents, destinations and findings while they come, a line each
     #[arg(long)]
     pub watch: bool,
-    /// Take in what coding agents export of their tool calls (OpenTelemetry) on this port of loopback [default: any that is free]; the command finds where in its environment
-    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    pub agent_telemetry: Option<u16>,
-    /// A file that an agent's output goes to (`--output-format stream-json`), by tee or a redirect, as in claude-code=out.jsonl; may be given again
-    #[arg(long = "agent-output", value_name = "AGENT=FILE", value_parser = agent_output)]
-    pub agent_outputs: Vec<AgentOutput>,
+    #[command(flatten)]
+    pub channels: Channels,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -168,15 +164,8 @@ pub struct Run {
 
 #[derive(Debug, Args)]
 pub struct Start {
-    /// Have coding agents tell their tool calls before they run: hooks in the settings of this user's agents, which `finish` takes out again
-    #[arg(long)]
-    pub agent_hooks: bool,
-    /// Take in what coding agents export of their tool calls (OpenTelemetry) on this port of loopback [default: any that is free]; `status --environment` tells agents where
-    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    pub agent_telemetry: Option<u16>,
-    /// A file that an agent's output goes to (`--output-format stream-json`), by tee or a redirect, as in claude-code=out.jsonl; may be given again
-    #[arg(long = "agent-output", value_name = "AGENT=FILE", value_parser = agent_output)]
-    pub agent_outputs: Vec<AgentOutput>,
+    #[command(flatten)]
+    pub channels: Channels,
     #[command(flatten)]
     pub judging: Judging,
     /// What to do besides reporting
@@ -184,6 +173,20 @@ pub struct Start {
     pub mode: Option<ModeArgument>,
     #[command(flatten)]
     pub watching: Watching,
+}
+
+/// Further ways by which coding agents tell their tool calls, beside their records.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Channels {
+    /// Have coding agents tell their tool calls before they run: hooks in the settings of this user's agents, which are taken out again at the end
+    #[arg(long)]
+    pub agent_hooks: bool,
+    /// Take in what coding agents export of their tool calls (OpenTelemetry) on this port of loopback [default: any that is free]; under `run` the command finds where in its environment, else `status --environment` tells
+    #[arg(long, value_name = "PORT", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    pub agent_telemetry: Option<u16>,
+    /// A file that an agent's output goes to (`--output-format stream-json`), by tee or a redirect, as in claude-code=out.jsonl; may be given again
+    #[arg(long = "agent-output", value_name = "AGENT=FILE", value_parser = agent_output)]
+    pub agent_outputs: Vec<AgentOutput>,
 }
 
 /// Where an agent's output goes.

@@ -47,6 +47,7 @@ use crate::runners;
 use crate::sensors::ebpf::Options;
 use crate::sensors::{self, Chosen, Kind, OnUnsupported, Sensor, Unavailable};
 use crate::transcripts::Transcripts;
+use hooks::{Ears, Installed};
 use sidecar::Wanted;
 use telemetry::Telemetry;
 
@@ -167,9 +168,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
                 policy: start.judging.policy,
                 fail_on: start.judging.fail_on,
                 report_dir: start.judging.report_dir.unwrap_or_else(|| PathBuf::from(REPORT_DIR)),
-                agent_hooks: start.agent_hooks,
-                agent_telemetry: start.agent_telemetry,
-                agent_outputs: start.agent_outputs,
+                channels: start.channels,
             })
         }
         Command::Load { session, policy } => sidecar::load(session.as_deref(), &policy),
@@ -407,6 +406,8 @@ struct Tape {
     lookup: Lookup,
     transcripts: Transcripts,
     telemetry: Option<Telemetry>,
+    /// Hooks of ours in agents' settings.
+    ears: Option<Ears>,
     writer: Writer<Store>,
     engine: Engine,
     clock: Clock,
@@ -426,8 +427,14 @@ impl Tape {
         self.put(input);
     }
 
-    /// Takes in what coding agents have written about themselves, and what they exported.
+    /// Takes in what coding agents have written about themselves, handed to our hooks and exported.
     fn read_transcripts(&mut self) {
+        let heard = self.ears.as_mut().map(Ears::heard).unwrap_or_default();
+        for (agent, payload) in heard.iter().filter_map(|text| hooks::message(text)) {
+            for input in self.transcripts.hooked(&agent, &payload, now()) {
+                self.take(input);
+            }
+        }
         let exports = self.telemetry.as_ref().map(Telemetry::received).unwrap_or_default();
         for input in self.transcripts.exported(exports, now(), false) {
             self.take(input);
@@ -535,13 +542,17 @@ fn run(run: &Run) -> Result<u8, Error> {
     let public_key = key.public();
     let clock = Clock::new();
     let settings = Settings { fail_on: run.judging.fail_on };
-    let telemetry = run.agent_telemetry.map(self::telemetry).transpose()?;
+    let telemetry = run.channels.agent_telemetry.map(self::telemetry).transpose()?;
     let environment = telemetry.as_ref().map(told_where).unwrap_or_default();
+    let mut lookup = Lookup::default();
+    let hooked = run.channels.agent_hooks.then(|| hooks_of_run(Path::new(&job.home), &mut lookup)).flatten();
+    let (installed, ears) = hooked.unzip();
     let mut tape = Tape {
         redactor,
-        lookup: Lookup::default(),
+        lookup,
         transcripts: transcripts(&facts, &job),
         telemetry,
+        ears,
         writer: Writer::signed(store, key),
         engine: Engine::new(policy, settings),
         clock,
@@ -569,7 +580,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     for declaration in declarations {
         tape.take(Input::Declaration(declaration));
     }
-    for fact in facts.into_iter().chain(snapshot).chain(outputs(&run.agent_outputs)) {
+    for fact in facts.into_iter().chain(snapshot).chain(outputs(&run.channels.agent_outputs)) {
         tape.take(Input::Fact(fact));
     }
     tape.beat(None);
@@ -617,6 +628,11 @@ fn run(run: &Run) -> Result<u8, Error> {
     if tape.telemetry.as_ref().is_some_and(Telemetry::is_cut) {
         tape.take(Input::Fact(Fact::Gap { text: telemetry::CUT.to_owned() }));
     }
+    if tape.ears.as_ref().is_some_and(Ears::is_cut) {
+        tape.take(Input::Fact(Fact::Gap { text: hooks::CUT.to_owned() }));
+    }
+    // The sensor was read to its end, and the last look at the host comes after this: nothing of ours shows.
+    drop(installed);
     let mut files = leaks::command_files(&|name| std::env::var(name).ok());
     files.extend(leaks::given(&run.artifacts));
     for fact in leaks::search(&matcher, &files, clock.now()) {
@@ -748,6 +764,30 @@ pub(crate) fn telemetry(port: u16) -> Result<Telemetry, Error> {
         port => format!("port {port} for agents' telemetry"),
     };
     Telemetry::at(port).map_err(|source| Error::Host { what: what(), source })
+}
+
+/// Hooks that are taken out with this value, however a run ends.
+struct Borrowed(Installed);
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        self.0.take_out();
+    }
+}
+
+/// Puts hooks into the settings of this home's agents, if that can be done, and listens. Nothing may be recorded yet.
+fn hooks_of_run(home: &Path, lookup: &mut Lookup) -> Option<(Borrowed, Ears)> {
+    let socket = hooks::socket_of_run();
+    let ears = match Ears::at(&socket) {
+        Ok(ears) => ears,
+        Err(error) => {
+            eprintln!("warning: no hooks were put into agents' settings: {error}");
+            return None;
+        }
+    };
+    let installed = hooks::install(home, &socket, |_| Ok(()))?;
+    lookup.own_hooks(move |agent, command| hooks::is_own(&socket, agent, command));
+    Some((Borrowed(installed), ears))
 }
 
 /// The variables by which the command's agents know where to send, and a word on it.

@@ -25,6 +25,7 @@ const NOBODY: u32 = 65534;
 const TASK: &str = "Fix the calculator and run its tests";
 
 /// How one agent is run. `{port}` is the model's, `{home}` the user's home.
+#[derive(Clone, Copy)]
 struct Driven {
     id: &'static str,
     /// Short enough for every run of the tests; the others are in the slow ones.
@@ -707,22 +708,58 @@ fn settings_are_told_and_a_call_past_them_is_too() {
     });
 }
 
+/// Agents that call hooks, and the file that tells them to.
+const HOOKED: &[(Driven, &str)] = &[
+    (AGENTS[0], "home/.claude/settings.json"),
+    (
+        Driven {
+            arguments: "exec --json --dangerously-bypass-approvals-and-sandbox --dangerously-bypass-hook-trust {task}",
+            ..AGENTS[1]
+        },
+        "home/.codex/hooks.json",
+    ),
+    (AGENTS[2], "home/.gemini/settings.json"),
+    (AGENTS[3], "home/.copilot/hooks/edamame-guard.json"),
+];
+
+const HOOKED_COMMANDS: [&str; 3] = ["make test", "git status --short", "ls src"];
+
+/// Asserts that each command was told to a hook before it ran, as one call with what the record tells.
+#[track_caller]
+fn is_told_before(session: &Session, id: &str) {
+    let record = fs::read_to_string(session.place.root.path().join("report/evidence.jsonl"));
+    let record = record.expect("a record");
+    for command in HOOKED_COMMANDS {
+        let quoted = serde_json::to_string(command).expect("JSON");
+        let at = |mark: &str| record.lines().position(|line| line.contains(mark) && line.contains(command));
+        let is_hook = |line: &&str| line.contains("\"is_hook\":true") && line.contains(&quoted);
+        let told = record.lines().position(|line| is_hook(&line));
+        let told = told.unwrap_or_else(|| panic!("{id}: {command} was told to no hook"));
+        let ran = at("\"activity\":\"launch\"").expect("it ran");
+        assert!(told < ran, "{id}: {command} was told at {told} and ran at {ran}");
+    }
+    let report = session.place.report();
+    let sessions = report["agent_sessions"].as_array().expect("sessions");
+    let calls: u64 = sessions.iter().map(|told| told["calls"].as_u64().expect("a count")).sum();
+    assert_eq!(calls, 3, "what record and hook tell is one call: {sessions:#?}");
+    let own = sessions.iter().any(|told| told["permissions"].to_string().contains("hook --agent"));
+    assert!(!own, "our own hooks are no setting of the user's");
+}
+
+/// What `before` of a user's settings must be again, whatever odd bytes they hold.
+const ODD: &[(&str, &str)] = &[("home/.claude/settings.json", "{ \"cleanupPeriodDays\":\t30 }\r\n")];
+
 #[test]
 fn hooks_tell_calls_before_they_run_and_leave_nothing_behind() {
     alone("hooks_tell_calls_before_they_run_and_leave_nothing_behind", |_| {
         let named = std::env::var("AGENTS").ok();
-        for (id, file) in [
-            ("claude-code", "home/.claude/settings.json"),
-            ("gemini", "home/.gemini/settings.json"),
-            ("copilot", "home/.copilot/hooks/edamame-guard.json"),
-        ] {
+        for (agent, file) in HOOKED {
+            let id = agent.id;
             if named.as_ref().is_some_and(|names| !names.split(' ').any(|name| name == id)) {
                 continue;
             }
-            let agent = AGENTS.iter().find(|agent| agent.id == id).expect("in the table");
-            let steps = script(vec![run("make test"), run("git status --short"), run("ls src")]);
-            let odd = [("home/.claude/settings.json", "{ \"cleanupPeriodDays\":\t30 }\r\n")];
-            let Some(stage) = Stage::set(agent, 0, "\ttrue", &steps, &odd) else { continue };
+            let steps = script(HOOKED_COMMANDS.map(run).to_vec());
+            let Some(stage) = Stage::set(agent, 0, "\ttrue", &steps, ODD) else { continue };
             let path = stage.root.join(file);
             let before = fs::read(&path).ok();
             let start =
@@ -741,25 +778,141 @@ fn hooks_tell_calls_before_they_run_and_leave_nothing_behind() {
             // Nothing is declared for a job that a sidecar only sees; what git writes there is a note.
             let is_other = |finding: &Value| finding["rule"] != "posture-drift";
             assert!(!session.findings().iter().any(is_other), "{id}: {:#?}", session.findings());
-            let record = fs::read_to_string(session.place.root.path().join("report/evidence.jsonl"));
-            let record = record.expect("a record");
-            for command in ["make test", "git status --short", "ls src"] {
-                let quoted = serde_json::to_string(command).expect("JSON");
-                let at = |mark: &str| {
-                    record.lines().position(|line| line.contains(mark) && line.contains(command))
-                };
-                let is_hook = |line: &&str| line.contains("\"is_hook\":true") && line.contains(&quoted);
-                let told = record.lines().position(|line| is_hook(&line));
-                let told = told.unwrap_or_else(|| panic!("{id}: {command} was told to no hook"));
-                let ran = at("\"activity\":\"launch\"").expect("it ran");
-                assert!(told < ran, "{id}: {command} was told at {told} and ran at {ran}");
+            is_told_before(&session, id);
+        }
+    });
+}
+
+#[test]
+fn hooks_of_a_run_tell_calls_before_they_run_and_leave_nothing_behind() {
+    live("hooks_of_a_run_tell_calls_before_they_run_and_leave_nothing_behind", |_| {
+        for (agent, file) in HOOKED {
+            let steps = script(HOOKED_COMMANDS.map(run).to_vec());
+            let Some(stage) = Stage::set(agent, 0, "\ttrue", &steps, ODD) else { continue };
+            let path = stage.root.join(file);
+            let before = fs::read(&path).ok();
+            let session = watched(stage, agent, 0, &["--agent-hooks"]);
+            assert_eq!(fs::read(&path).ok(), before, "byte for byte");
+            assert_eq!(session.output.status.code(), Some(0), "{}", text(&session.output.stderr));
+            assert_eq!(session.findings(), Vec::<Value>::new(), "{}", agent.id);
+            is_told_before(&session, agent.id);
+            session.place.replay_is_the_same(&session.output);
+        }
+    });
+}
+
+/// A stand-in for GitHub, where the base commit has this file and no other.
+fn base_commit(runtime: &tokio::runtime::Runtime, file: &str, content: &str) -> wiremock::MockServer {
+    use base64::Engine as _;
+    use wiremock::matchers::{method, path, path_regex};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+    runtime.block_on(async {
+        let server = MockServer::start().await;
+        let content = base64::prelude::BASE64_STANDARD.encode(content);
+        let found = json!({"type": "file", "encoding": "base64", "content": content});
+        let answers = [
+            (Mock::given(method("GET")).and(path(format!("/repos/octo/app/contents/{file}"))), 200, found),
+            (
+                Mock::given(method("GET")).and(path_regex("^/repos/octo/app/commits/")),
+                200,
+                json!({"sha": "a".repeat(40)}),
+            ),
+            (Mock::given(path_regex(".*")), 404, json!({"message": "Not Found"})),
+        ];
+        for ((mock, status, body), priority) in answers.into_iter().zip(1..) {
+            let answer = ResponseTemplate::new(status).set_body_json(body);
+            mock.respond_with(answer).with_priority(priority).mount(&server).await;
+        }
+        server
+    })
+}
+
+/// What the runner does with the stages of the action, and one step between them.
+const RUNNER: &str = r#"
+stage() {
+    while IFS='=' read -r key value; do export "STATE_$key=$value"; done <"$GITHUB_STATE"
+    env -u GITHUB_ACTION "$GUARD" action "$1" --above $$
+}
+stage pre && stage main || exit 99
+(cd "$GITHUB_WORKSPACE" && HOME=$HOME GITHUB_ACTION=__run "$@")
+stage post
+"#;
+
+#[test]
+fn the_action_offers_hooks_and_compares_settings_with_the_base_commits() {
+    alone("the_action_offers_hooks_and_compares_settings_with_the_base_commits", |_| {
+        if fs::read_link("/proc/self/ns/pid").is_ok_and(|name| name != Path::new("pid:[4026531836]")) {
+            println!("skipped: in a container the action watches nothing");
+            return;
+        }
+        let denies = r#"{"permissions": {"deny": ["WebFetch"]}}"#;
+        let allows = r#"{"permissions": {"allow": ["WebFetch"]}}"#;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let agent = &AGENTS[0];
+        // Taken away with what it denied; taken away, and it denied nothing; never there.
+        for (base, content, is_told) in [
+            (".claude/settings.json", denies, true),
+            (".claude/settings.json", allows, false),
+            ("README.md", "x", false),
+        ] {
+            let server = base_commit(&runtime, base, content);
+            let steps = script(HOOKED_COMMANDS.map(run).to_vec());
+            let Some(stage) = Stage::set(agent, 0, "\ttrue", &steps, &[]) else { return };
+            let side = json!({"sha": "a".repeat(40), "ref": "x", "repo": {"full_name": "octo/app"}});
+            let event = json!({"number": 7, "pull_request": {"number": 7, "base": side, "head": side}});
+            stage.place.write("event.json", &event.to_string());
+            for file in ["state", "output", "summary", "environment", "path"] {
+                stage.place.write(&format!("runner/{file}"), "");
             }
+            let root = |name: &str| stage.root.join(name);
+            let settings = root("home/.claude/settings.json");
+            let mut runner = Command::new("bash");
+            runner.args(["-c", RUNNER, "runner"]).args(Stage::words()).env_clear().current_dir(&stage.root);
+            runner
+                .stdin(Stdio::null())
+                .env("GUARD", common::GUARD)
+                .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin");
+            for (name, value) in [
+                ("HOME", root("home")),
+                ("GITHUB_WORKSPACE", root("work")),
+                ("RUNNER_TEMP", root("runner")),
+                ("GITHUB_EVENT_PATH", root("event.json")),
+                ("GITHUB_STATE", root("runner/state")),
+                ("GITHUB_OUTPUT", root("runner/output")),
+                ("GITHUB_STEP_SUMMARY", root("runner/summary")),
+                ("INPUT_REPORT-DIR", root("report")),
+            ] {
+                runner.env(name, value);
+            }
+            for (name, value) in [
+                ("GITHUB_ACTIONS", "true"),
+                ("GITHUB_EVENT_NAME", "pull_request"),
+                ("GITHUB_REPOSITORY", "octo/app"),
+                ("GITHUB_JOB", "review"),
+                ("GITHUB_SHA", "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"),
+                ("GITHUB_API_URL", &server.uri()),
+                ("INPUT_TOKEN", "dummy"),
+                ("INPUT_UPLOAD-SARIF", "false"),
+                ("INPUT_AGENT-HOOKS", "true"),
+            ] {
+                runner.env(name, value);
+            }
+            let output = runner.output().expect("bash");
+            let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+            assert!(!settings.exists(), "hooks are gone: {said}");
+            let session = stage.over(agent, 0, output);
             let report = session.place.report();
-            let sessions = report["agent_sessions"].as_array().expect("sessions");
-            let calls: u64 = sessions.iter().map(|told| told["calls"].as_u64().expect("a count")).sum();
-            assert_eq!(calls, 3, "what record and hook tell is one call: {sessions:#?}");
-            let own = sessions.iter().any(|told| told["permissions"].to_string().contains("hook --agent"));
-            assert!(!own, "our own hooks are no setting of the user's");
+            let told: Vec<Value> = session
+                .findings()
+                .into_iter()
+                .filter(|finding| finding["rule"] == "agent-config-tamper")
+                .collect();
+            let titles: Vec<&str> = told.iter().filter_map(|finding| finding["title"].as_str()).collect();
+            let wanted = "this change lets Claude Code do more than the reviewed .claude/settings.json, of which it leaves nothing: no longer denies WebFetch";
+            assert_eq!(titles, if is_told { vec![wanted] } else { vec![] }, "{said}\n{report:#}");
+            session.has_gap("is not known", false);
+            is_told_before(&session, agent.id);
         }
     });
 }

@@ -167,6 +167,27 @@ trap:
     - echo x > forbidden
 ";
 
+const HOOKED: &str = r#"
+hooked:
+  extends: .guard
+  variables: {HOME: "$CI_PROJECT_DIR/.github"}
+  script:
+    - grep -q "hook --agent claude-code --to" "$HOME/.claude/settings.json"
+"#;
+
+#[test]
+fn agents_are_told_to_call_the_guard_where_an_input_asks_for_it() {
+    let name = "agents_are_told_to_call_the_guard_where_an_input_asks_for_it";
+    for (inputs, is_asked) in [("      agent_hooks: true\n", true), ("", false)] {
+        let Some(project) = Project::new(name, inputs, HOOKED) else { return };
+        let output = project.run(&["hooked"]);
+        let report = project.report("hooked").expect("a report");
+        assert_eq!(report["exit"]["guard"], 0, "{report:#}");
+        assert_eq!(output.status.success(), is_asked, "{}", said(&output));
+        assert!(!project.root.path().join("work/.github/.claude").exists(), "nothing is left");
+    }
+}
+
 #[test]
 fn a_clean_job_passes_and_leaves_its_reports() {
     let Some(project) = Project::new("a_clean_job_passes_and_leaves_its_reports", "", JOBS) else { return };

@@ -21,11 +21,19 @@ pub struct Hook {
     version: Option<u32>,
 }
 
-/// Agents whose hooks can be set for a whole home, and that run them without being asked first.
+/// Agents whose hooks can be set for a whole home. Codex runs only those that its user has trusted, unless it is told
+/// not to ask (`--dangerously-bypass-hook-trust`); the trust is not ours to write.
 pub const HOOKS: &[Hook] = &[
     Hook {
         agent: "claude-code",
         file: "~/.claude/settings.json",
+        events: &["PreToolUse", "PostToolUse"],
+        entry: |command| json!({"matcher": "*", "hooks": [{"type": "command", "command": command, "timeout": 5}]}),
+        version: None,
+    },
+    Hook {
+        agent: "codex",
+        file: "~/.codex/hooks.json",
         events: &["PreToolUse", "PostToolUse"],
         entry: |command| json!({"matcher": "*", "hooks": [{"type": "command", "command": command, "timeout": 5}]}),
         version: None,
@@ -91,6 +99,24 @@ impl Hook {
         }
         found.then(|| pretty(&root))
     }
+}
+
+/// The texts of a file that may be commands of hooks.
+pub fn commands(text: &str) -> Vec<String> {
+    fn strings(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::String(text) => found.push(text.clone()),
+            Value::Array(values) => values.iter().for_each(|value| strings(value, found)),
+            Value::Object(values) => values.values().for_each(|value| strings(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    if let Ok(root) = serde_json::from_str::<Value>(text) {
+        strings(&root["hooks"], &mut found);
+    }
+    found.dedup();
+    found
 }
 
 fn pretty(root: &Map<String, Value>) -> String {
@@ -170,6 +196,8 @@ mod tests {
         let without: Value = serde_json::from_str(&hook.take_out(&with, COMMAND).unwrap()).unwrap();
         assert_eq!(without, serde_json::from_str::<Value>(before).unwrap());
         assert_eq!(hook.take_out(before, COMMAND), None, "nothing of ours");
+        assert_eq!(commands(&with).iter().filter(|text| *text == COMMAND).count(), 2);
+        assert_eq!(commands("{"), [] as [&str; 0]);
         for hook in HOOKS {
             let with = hook.put_into(None, COMMAND).unwrap();
             assert!(with.contains(COMMAND), "{}", hook.agent);

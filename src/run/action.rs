@@ -10,7 +10,7 @@ mod whose;
 
 use std::path::{Path, PathBuf};
 
-use crate::cli::{Action, ModeArgument, SensorArgument, Stage, UnsupportedArgument, Watching};
+use crate::cli::{Action, Channels, ModeArgument, SensorArgument, Stage, UnsupportedArgument, Watching};
 use crate::detections;
 use crate::engine::{End, Engine, Input, Settings, Start};
 use crate::event::{Fact, ProcessKey, Reach, Sight};
@@ -144,9 +144,7 @@ impl Here {
             policy: None,
             fail_on: inputs.recorded_fail_on(),
             report_dir: inputs.report_dir.clone(),
-            agent_hooks: false,
-            agent_telemetry: None,
-            agent_outputs: Vec::new(),
+            channels: Channels { agent_hooks: inputs.agent_hooks, ..Channels::default() },
         };
         let Begun { session, ready } = sidecar::begin(&wanted, above, false, &self.workspace)?;
         keep("session", &session.id)?;

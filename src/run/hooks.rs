@@ -34,6 +34,8 @@ const WAITING: usize = 1024;
 /// Bytes that hooks may hand over in one session.
 const MOST: usize = 256 << 20;
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Where hooks hand over to a recorder that is root.
+const FOLDER: &str = "/run/edamame-guard-hooks";
 
 /// What a file was before, and what we made of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +47,16 @@ struct Kept {
     written: String,
     /// Folders that were made for it, the topmost first.
     made: Vec<PathBuf>,
+}
+
+/// Said where hooks handed over too much.
+pub(crate) const CUT: &str = "hooks of coding agents handed over more than is taken in";
+
+/// What a hook handed over: the agent that called it, and the agent's own text.
+pub(crate) fn message(text: &str) -> Option<(String, serde_json::Value)> {
+    let mut message: serde_json::Value = serde_json::from_str(text).ok()?;
+    let agent = message["agent"].as_str().unwrap_or_default().to_owned();
+    Some((agent, message["payload"].take()))
 }
 
 /// A session's hooks.
@@ -69,8 +81,13 @@ pub(crate) fn is_own(socket: &Path, agent: &str, text: &str) -> bool {
     command(agent, socket).is_some_and(|own| settings::short(&own) == text)
 }
 
-/// Puts the hooks in. What can't be put in is said on the standard error, and the session goes on without.
-pub(crate) fn install(session: &Session, home: &Path, socket: &Path) -> Option<Installed> {
+/// Puts the hooks in. `keep` is given first what is needed to take them out again; what can't be put back is not touched.
+/// What can't be put in is said on the standard error, and the session goes on without.
+pub(crate) fn install(
+    home: &Path,
+    socket: &Path,
+    keep: impl FnOnce(&Installed) -> io::Result<()>,
+) -> Option<Installed> {
     let installed = match handle("read", home, socket, "") {
         Ok(text) => serde_json::from_str::<Vec<Kept>>(&text).map_err(io::Error::from),
         Err(error) => Err(error),
@@ -83,9 +100,8 @@ pub(crate) fn install(session: &Session, home: &Path, socket: &Path) -> Option<I
         }
     };
     let installed = Installed { home: home.to_owned(), socket: socket.to_owned(), kept };
-    // What can't be put back is not touched.
     let text = serde_json::to_string(&installed.kept).unwrap_or_default();
-    let written = session.save(BACKUP, &installed).and_then(|()| handle("write", home, socket, &text));
+    let written = keep(&installed).and_then(|()| handle("write", home, socket, &text));
     if let Err(error) = written {
         eprintln!("warning: hooks could not be put into agents' settings: {error}");
         let _ = handle("restore", home, socket, &text);
@@ -94,24 +110,42 @@ pub(crate) fn install(session: &Session, home: &Path, socket: &Path) -> Option<I
     Some(installed)
 }
 
+/// Puts the hooks of a session in; its folder keeps what they stand in the place of.
+pub(crate) fn install_for(session: &Session, home: &Path, socket: &Path) -> Option<Installed> {
+    install(home, socket, |installed| session.save(BACKUP, installed))
+}
+
 /// Takes the hooks of a session out again, whoever put them in.
 pub(crate) fn remove(session: &Session) {
     let Ok(bytes) = fs::read(session.file(BACKUP)) else { return };
     let Ok(installed) = serde_json::from_slice::<Installed>(&bytes) else { return };
-    let text = serde_json::to_string(&installed.kept).unwrap_or_default();
-    match handle("restore", &installed.home, &installed.socket, &text) {
-        Ok(said) => {
-            for line in said.lines() {
-                eprintln!("warning: {line}");
-            }
-            let _ = fs::remove_file(session.file(BACKUP));
-        }
-        Err(error) => eprintln!(
-            "warning: hooks could not be taken out of agents' settings in {}: {error}",
-            installed.home.display()
-        ),
+    if installed.take_out() {
+        let _ = fs::remove_file(session.file(BACKUP));
     }
-    let _ = fs::remove_file(&installed.socket);
+}
+
+impl Installed {
+    /// Takes the hooks out again; says what could not be as it was. False: they are still there.
+    pub(crate) fn take_out(&self) -> bool {
+        let text = serde_json::to_string(&self.kept).unwrap_or_default();
+        let restored = handle("restore", &self.home, &self.socket, &text);
+        let _ = fs::remove_file(&self.socket);
+        match restored {
+            Ok(said) => {
+                for line in said.lines() {
+                    eprintln!("warning: {line}");
+                }
+                true
+            }
+            Err(error) => {
+                eprintln!(
+                    "warning: hooks could not be taken out of agents' settings in {}: {error}",
+                    self.home.display()
+                );
+                false
+            }
+        }
+    }
 }
 
 /// Does one of these things with the rights of whose home it is.
@@ -182,13 +216,31 @@ fn plan_of(hook: &Hook, home: &Path, socket: &Path) -> Option<Kept> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(_) => return None,
     };
-    let text = before.as_deref().map(std::str::from_utf8).transpose().ok()?;
-    let written = hook.put_into(text, &command(hook.agent, socket)?)?;
+    let text = before.as_deref().map(std::str::from_utf8).transpose().ok()?.map(str::to_owned);
+    let fresh = text.as_deref().and_then(|text| without_orphans(hook, text));
+    let before = fresh.as_ref().map(|text| text.clone().into_bytes()).or(before);
+    let written =
+        hook.put_into(fresh.as_ref().or(text.as_ref()).map(String::as_str), &command(hook.agent, socket)?)?;
     let made = file.ancestors().skip(1).take_while(|folder| *folder != home && !folder.exists());
     let mut made: Vec<PathBuf> = made.map(Path::to_owned).collect();
     made.reverse();
     let before = before.map(|bytes| BASE64_STANDARD.encode(bytes));
     Some(Kept { agent: hook.agent.to_owned(), file, before, written, made })
+}
+
+/// The text without hooks that a guard left behind when it was killed: where they hand over nobody is any more.
+fn without_orphans(hook: &Hook, text: &str) -> Option<String> {
+    let begin = format!("' hook --agent {} --to '", hook.agent);
+    let is_orphan = |command: &String| {
+        let socket = command.split_once(&begin).and_then(|(_, socket)| socket.strip_suffix('\''));
+        socket.is_some_and(|socket| std::os::unix::net::UnixStream::connect(socket).is_err())
+    };
+    let mut clean: Option<String> = None;
+    for command in hooks::commands(text).iter().filter(|command| is_orphan(command)) {
+        let taken = hook.take_out(clean.as_deref().unwrap_or(text), command);
+        clean = taken.or(clean);
+    }
+    clean
 }
 
 fn content(file: &Path) -> io::Result<Vec<u8>> {
@@ -301,10 +353,20 @@ fn listen(listener: &UnixListener, tell: &SyncSender<String>) {
     }
 }
 
+/// Where the hooks of `run`, which has no session, hand over.
+pub(crate) fn socket_of_run() -> PathBuf {
+    let name = format!("run-{}.sock", std::process::id());
+    if nix::unistd::geteuid().is_root() {
+        return Path::new(FOLDER).join(name);
+    }
+    let folder = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    folder.join(format!("edamame-guard-{name}"))
+}
+
 /// Where a session's hooks hand over: its own folder is closed to the user where the recorder is root.
 pub(crate) fn socket_of(session: &Session) -> PathBuf {
     if nix::unistd::geteuid().is_root() {
-        return Path::new("/run/edamame-guard-hooks").join(format!("{}.sock", session.id));
+        return Path::new(FOLDER).join(format!("{}.sock", session.id));
     }
     session.file("hooks.sock")
 }
@@ -341,6 +403,27 @@ mod tests {
     }
 
     #[test]
+    fn hooks_that_a_killed_guard_left_are_taken_out_and_those_of_a_living_one_stay() {
+        let (home, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let claude = home.path().join(".claude/settings.json");
+        let living = folder.path().join("living.sock");
+        let _ears = Ears::at(&living).unwrap();
+        let kept = |socket: &Path| {
+            let plan = done("read", home.path(), socket, "").unwrap();
+            done("write", home.path(), socket, &plan).unwrap();
+            plan
+        };
+        let count = |word: &str| fs::read_to_string(&claude).unwrap().matches(word).count();
+        kept(&living);
+        kept(Path::new("/run/killed.sock"));
+        assert_eq!((count("killed.sock"), count("living.sock")), (2, 2));
+        let plan = kept(Path::new("/run/new.sock"));
+        assert_eq!((count("killed.sock"), count("living.sock"), count("new.sock")), (0, 2, 2));
+        assert_eq!(done("restore", home.path(), Path::new("/run/new.sock"), &plan).unwrap(), "");
+        assert_eq!((count("killed.sock"), count("living.sock"), count("new.sock")), (0, 2, 0));
+    }
+
+    #[test]
     fn what_others_changed_meanwhile_stays() {
         let home = tempfile::tempdir().unwrap();
         let home = home.path();
@@ -369,7 +452,7 @@ mod tests {
         std::os::unix::fs::symlink("hooks.json", home.join(".cursor/hooks.json")).unwrap();
         let kept: Vec<Kept> = serde_json::from_str(&all(home, "read", "")).unwrap();
         let agents: Vec<&str> = kept.iter().map(|kept| kept.agent.as_str()).collect();
-        assert_eq!(agents, ["copilot"]);
+        assert_eq!(agents, ["codex", "copilot"]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use clap::ValueEnum as _;
 
-use crate::cli::{AgentOutput, Watching};
+use crate::cli::{AgentOutput, Channels, Watching};
 use crate::detections;
 use crate::engine::{End, HEARTBEAT_NS, Heartbeat, Input, Start};
 use crate::event::{Activity, Fact, Sight, Timestamp};
@@ -48,12 +48,8 @@ pub struct Wanted {
     pub policy: Option<PathBuf>,
     pub fail_on: Option<FailOn>,
     pub report_dir: PathBuf,
-    /// Whether agents are to call us before and after they use a tool.
-    pub agent_hooks: bool,
-    /// The port where agents' telemetry is taken in, if it is; 0: any that is free.
-    pub agent_telemetry: Option<u16>,
-    /// Files that agents' output goes to.
-    pub agent_outputs: Vec<AgentOutput>,
+    /// By what agents tell their calls beside their records.
+    pub channels: Channels,
 }
 
 /// What the recorder tells `start` once it watches.
@@ -136,10 +132,10 @@ pub(crate) fn begin(wanted: &Wanted, root: i32, is_in_step: bool, directory: &Pa
     words.push(root.to_string().into());
     words.push(std::path::absolute(&wanted.report_dir).map_err(host)?.into());
     words.push(wanted.fail_on.map_or("", FailOn::as_str).into());
-    words.push(if wanted.agent_hooks { "hooks" } else { "" }.into());
-    words.push(wanted.agent_telemetry.map_or_else(String::new, |port| port.to_string()).into());
+    words.push(if wanted.channels.agent_hooks { "hooks" } else { "" }.into());
+    words.push(wanted.channels.agent_telemetry.map_or_else(String::new, |port| port.to_string()).into());
     words.extend(self::words(wanted.watching).map(OsString::from));
-    for output in &wanted.agent_outputs {
+    for output in &wanted.channels.agent_outputs {
         words.extend([output.agent.clone().into(), output.file.clone().into()]);
     }
     let has_systemd = nix::unistd::geteuid().is_root() && Path::new("/run/systemd/system").is_dir();
@@ -554,7 +550,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     if hooks == "hooks" {
         let socket = hooks::socket_of(&session);
         match Ears::at(&socket) {
-            Ok(heard) if hooks::install(&session, Path::new(&job.home), &socket).is_some() => {
+            Ok(heard) if hooks::install_for(&session, Path::new(&job.home), &socket).is_some() => {
                 lookup.own_hooks(move |agent, command| hooks::is_own(&socket, agent, command));
                 ears = Some(heard);
             }
@@ -819,10 +815,8 @@ impl Recorder {
             self.take(input);
         }
         let heard = self.ears.as_mut().map(Ears::heard).unwrap_or_default();
-        for text in heard {
-            let Ok(message) = serde_json::from_str::<serde_json::Value>(&text) else { continue };
-            let agent = message["agent"].as_str().unwrap_or_default();
-            for input in self.transcripts.hooked(agent, &message["payload"], run::now()) {
+        for (agent, payload) in heard.iter().filter_map(|text| hooks::message(text)) {
+            for input in self.transcripts.hooked(&agent, &payload, run::now()) {
                 self.take(input);
             }
         }
@@ -846,8 +840,7 @@ impl Recorder {
             // Nothing is recorded any more, and the last look at the host comes after it: nothing of ours shows.
             hooks::remove(&self.session);
             if ears.is_cut() {
-                let text = "hooks of coding agents handed over more than is taken in".to_owned();
-                self.take(Input::Fact(Fact::Gap { text }));
+                self.take(Input::Fact(Fact::Gap { text: hooks::CUT.to_owned() }));
             }
         }
         for fact in self.camera.end() {

@@ -25,6 +25,8 @@ pub(super) struct Inputs {
     pub junit_file: Option<PathBuf>,
     /// `None`: when the token may.
     pub upload_sarif: Option<bool>,
+    /// Whether agents are to call us before and after they use a tool.
+    pub agent_hooks: bool,
     /// Files that the job makes, for the statement.
     pub artifacts: Vec<PathBuf>,
     pub job_summary: bool,
@@ -97,6 +99,7 @@ impl Inputs {
                 Some("false") => Some(false),
                 Some(other) => return Err(unknown("upload-sarif", other, "auto, true, false")),
             },
+            agent_hooks: flag("agent-hooks", false)?,
             artifacts: text("artifact")
                 .as_deref()
                 .map(lines)
@@ -178,6 +181,7 @@ mod tests {
         assert_eq!(inputs.report_dir, Path::new("/t/edamame-guard-report"));
         assert_eq!(inputs.recorded_fail_on(), None);
         assert!(inputs.job_summary && !inputs.pr_comment && inputs.upload_sarif.is_none());
+        assert!(!inputs.agent_hooks && read(&[("agent-hooks", "true")]).unwrap().agent_hooks);
     }
 
     #[test]
@@ -229,6 +233,7 @@ mod tests {
             ("upload-sarif", "yes"),
             ("job-summary", "1"),
             ("pr-comment", "on"),
+            ("agent-hooks", "yes"),
             ("log-level", "loud"),
             ("disable-sudo", "maybe"),
         ] {
