@@ -9,6 +9,7 @@ mod needs;
 mod news;
 mod picture;
 mod posture;
+mod sources;
 mod steps;
 
 pub use needs::short;
@@ -143,6 +144,7 @@ pub struct Engine {
     withheld: HashMap<ProcessKey, (u64, Timestamp, Vec<Hit>)>,
     undigested: u64,
     posture: posture::Snapshots,
+    sources: sources::Sources,
     drawing: picture::Drawing,
     stepping: steps::Steps,
     /// Coding agents that are about to be launched.
@@ -239,6 +241,8 @@ struct Kept {
     first: Option<(&'static str, String)>,
     also: Vec<(&'static str, String)>,
     tampered: Option<(&'static str, String)>,
+    /// Where a file may have become another one: its path, and whether nobody asked for that.
+    hand: Option<(String, bool)>,
 }
 
 /// Which names stood for an address, newest last. Bounded: a resolver under attack answers a lot.
@@ -322,6 +326,7 @@ impl Engine {
             withheld: HashMap::new(),
             undigested: 0,
             posture: posture::Snapshots::default(),
+            sources: sources::Sources::default(),
             drawing: picture::Drawing::default(),
             stepping: steps::Steps::default(),
             agents: HashMap::new(),
@@ -479,6 +484,7 @@ impl Engine {
             Fact::StepVariables { process, path, settings } => {
                 self.told_later_steps(sequence, *process, path, settings);
             }
+            Fact::Source(source) => self.source(sequence, source),
             Fact::Gap { text } => self.told_gaps.push(text.clone()),
             Fact::Leak { .. } => {
                 if self.leaks.len() < Self::KIN {
@@ -675,6 +681,9 @@ impl Engine {
             is_casual: false,
             is_copy: false,
         };
+        if let Some((path, is_others)) = kept.hand {
+            self.sources.act(sequence, event, &path, is_others);
+        }
         if let Some((kind, path)) = kept.tampered {
             self.lineage.tamper(&path, touch(path.clone(), kind, ""));
         }
@@ -832,6 +841,10 @@ impl Engine {
         if let Some(process) = self.lineage.get(event.actor) {
             self.work.started(process, launch, event.time, &self.lineage);
         }
+        if let Some(process) = self.lineage.get(event.actor) {
+            self.sources.launches(process.tool, &process.standing);
+        }
+        self.tool(sequence, event, launch, start);
         let program = launch.program().path.clone();
         let ruling = self.judge_launch(event.actor, launch, reach, start);
         let effect = Effect::Launch { program: program.clone() };
@@ -1348,6 +1361,7 @@ impl Engine {
             first: detections::kept(&act),
             also: detections::also_kept(&act),
             tampered: detections::tampered(&act),
+            hand: detections::hand(&act),
         };
         let judged = match effect {
             Effect::Launch { program } => Some((program, "started", &detections::RUN)),

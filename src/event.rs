@@ -586,6 +586,8 @@ pub enum Fact {
     },
     /// What a process told later steps to start with, by the file that the runner reads: the variable, and the file it names.
     StepVariables { process: ProcessKey, path: String, settings: Vec<(String, String)> },
+    /// A source is not what it was, as somebody found it who builds of it.
+    Source(SourceContent),
     /// Something that the recorder found out, while it watched, that it could not see.
     Gap { text: String },
     /// What one check of the host's security state found, at the start and again at the end.
@@ -606,6 +608,25 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "is_zero")]
         looked_at: u64,
     },
+}
+
+/// The content of a source that a program of a build has opened, where it is another one than before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceContent {
+    /// By the name that the source has in the project. Device, inode and change are those of the object that was opened.
+    pub file: File,
+    /// Who opened it, and when.
+    pub reader: ProcessKey,
+    pub time: Timestamp,
+    /// What it was: `blob:` and git's id of what is checked in, `sha256:` and the digest of what was read before.
+    pub was: String,
+    /// A moment at which it was that, and who had it open for writing then.
+    pub since: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<ProcessKey>,
+    /// SHA-256 of what was opened, in hex; `None` when that was gone, or another one again, before it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
 }
 
 /// What one file of settings makes a coding agent run.

@@ -7,8 +7,12 @@
 //!
 //! Reading happens on a thread of its own: a job may launch a program from a file system that it
 //! serves itself and never answers for.
+//!
+//! What a build reads of the job's sources is looked at as well, but nobody waits for that: `lookup/sources.rs`.
 
+mod index;
 mod settings;
+mod sources;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{File, Metadata};
@@ -24,7 +28,7 @@ use sha2::{Digest as _, Sha256};
 use crate::agents;
 use crate::catalogue;
 use crate::engine::Input;
-use crate::event::{self, Activity, AgentCommands, Fact, Launch, ProcessKey, Timestamp, hex};
+use crate::event::{self, Activity, AgentCommands, Event, Fact, Launch, ProcessKey, Timestamp, hex};
 use crate::intent::agent_commands;
 use crate::intent::workflow::Workflow;
 use crate::job::Job;
@@ -131,6 +135,7 @@ pub struct Lookup {
     /// The process that runs a job's steps, and those of its children that have not launched a program yet.
     runner: Option<Runner>,
     settings: settings::Reader,
+    sources: sources::Sources,
     /// Settings of coding agents that a process wrote; they are read when it ends.
     written: HashMap<ProcessKey, Vec<String>>,
     /// Numbers of the last request and of the last answer; they differ while one is overdue.
@@ -207,6 +212,7 @@ impl Lookup {
             answers,
             runner: None,
             settings,
+            sources: sources::Sources::default(),
             written: HashMap::new(),
             setters: HashMap::new(),
             asked: 0,
@@ -257,11 +263,39 @@ impl Lookup {
         self.runner.as_mut().map(|runner| std::mem::take(&mut runner.secrets)).unwrap_or_default()
     }
 
-    /// The facts that belong before this input in the record: those of a launch.
+    /// What of the sources is still to be told, and what could not be looked at: when nothing is recorded any more.
+    pub fn end(&mut self) -> Vec<Fact> {
+        self.sources.end()
+    }
+
+    /// The facts that belong before this input in the record: those of a launch, and what was found meanwhile.
     pub fn before(&mut self, input: &Input) -> Vec<Fact> {
+        let mut facts = self.sources.facts();
+        if let Input::Event(event) = input {
+            self.follow(event);
+        }
+        facts.extend(self.of(input));
+        facts
+    }
+
+    /// Follows who is who and who reads what, for the sources.
+    fn follow(&mut self, event: &Event) {
+        match &event.activity {
+            Activity::Fork { child } => self.sources.forked(event.actor, *child),
+            Activity::Launch(launch) => self.sources.launched(event.actor, launch),
+            Activity::Exit { .. } => self.sources.ended(event.actor),
+            Activity::Rename { to, .. } => self.sources.renamed(&to.path, event.time),
+            Activity::Open { file, access } => self.sources.opened(event, file, *access),
+            _ => {}
+        }
+    }
+
+    /// The facts of this very input.
+    fn of(&mut self, input: &Input) -> Vec<Fact> {
         match input {
             Input::Start(start) => {
                 self.settings.job(&start.job);
+                self.sources.job(&start.job.workspace, start.time);
                 Vec::new()
             }
             Input::Fact(Fact::Home { uid, path }) => {
@@ -309,6 +343,12 @@ impl Lookup {
                     runner.children.insert(running.process);
                 }
                 let launch = running.launch.as_ref();
+                if let Some(parent) = running.parent {
+                    self.sources.forked(parent, running.process);
+                }
+                if let Some(launch) = launch {
+                    self.sources.launched(running.process, launch);
+                }
                 launch.map_or_else(Vec::new, |launch| self.launch(running.process, Timestamp(0), launch))
             }
             _ => Vec::new(),
@@ -361,7 +401,8 @@ impl Lookup {
         if !self.executables.insert((file.device, file.inode, file.changed)) {
             return Vec::new();
         }
-        let places = vec![format!("/proc/{}/exe", process.pid).into(), file.path.clone().into()];
+        let image = PathBuf::from(format!("/proc/{}/exe", process.pid));
+        let places = std::iter::once(image).chain(self.sources.places(process, &file.path)).collect();
         let content = self.ask(Wanted::Object { inode: file.inode, changed: file.changed }, places);
         let original = content.as_ref().and_then(|content| self.original(&file.path, content));
         let own = Fact::Digest { file: file.clone(), sha256: content.map(|content| content.sha256) };
@@ -558,7 +599,6 @@ fn changed(metadata: &Metadata) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Event;
 
     const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     const LATER: Timestamp = Timestamp(u64::MAX);

@@ -232,6 +232,7 @@ impl Redactor {
                 }
             }
             Input::Fact(Fact::Digest { file, .. }) => self.file(file),
+            Input::Fact(Fact::Source(source)) => self.file(&mut source.file),
             Input::Fact(Fact::Socket(socket)) => {
                 for owner in &mut socket.owners {
                     self.text(&mut owner.program);

@@ -618,6 +618,9 @@ fn run(run: &Run) -> Result<u8, Error> {
     };
     let events = sensor.drain(true);
     tape.take_events(events);
+    for fact in tape.lookup.end() {
+        tape.take(Input::Fact(fact));
+    }
     for text in sensor.gaps() {
         tape.take(Input::Fact(Fact::Gap { text }));
     }

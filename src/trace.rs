@@ -24,6 +24,8 @@
 //! 2 close 203.0.113.7:443 900 200       a connection is over: bytes sent and received
 //! 2 listen 0.0.0.0:8080                 also: closed ADDRESS RECEIVED [SENT]; take PATH; list FOLDER; truncate PATH; mknod PATH MODE (octal)
 //! output claude-code ~/out.jsonl        where an agent's output goes
+//! 2 sees /w/a.c blob:1 2                a source is not what it was when this process opens it; `gone`: it can't be read; behind it
+//!                                       `since N` (milliseconds after the start it was), `held PID` (who had it open then), `is PATH` (it is that object)
 //! 2 exit
 //! ```
 //! Process 1 is `bash /w/build.sh`, whose text is the step's; home is /home/u, workspace /w.
@@ -35,7 +37,7 @@ use std::collections::BTreeMap;
 use crate::engine::{End, Engine, Input, News, Settings, Start, Told};
 use crate::event::{
     Access, Activity, AgentCommands, AgentSettings, Event, Fact, File, Launch, PostureItem, ProcessKey,
-    Reach, Sight, Timestamp, Transport,
+    Reach, Sight, SourceContent, Timestamp, Transport,
 };
 use crate::finding::Report;
 use crate::intent::{Declaration, Text, ToolCall};
@@ -178,6 +180,25 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
                 hooks: hooks.into_iter().collect(),
             };
             facts.push((event(0, None), Fact::AgentCommands(settings)));
+            continue;
+        }
+        if *verb == "sees" {
+            let after = |word: &str| rest.iter().position(|it| *it == word).map(|at| rest[at + 1]);
+            let since = after("since").map_or(0, |at| at.parse::<u64>().unwrap() * 1_000_000);
+            let at = event(0, None);
+            let content = SourceContent {
+                file: File {
+                    path: absolute(rest[0]),
+                    ..executable(&absolute(after("is").unwrap_or(rest[0])))
+                },
+                reader: key(pid),
+                time: Timestamp(u64::MAX),
+                was: rest[1].into(),
+                since: Timestamp(START + since),
+                held: after("held").map(|pid| key(pid.parse().unwrap())),
+                sha256: (rest[2] != "gone").then(|| rest[2].into()),
+            };
+            facts.push((at, Fact::Source(content)));
             continue;
         }
         if *verb == "agent" {

@@ -8,27 +8,38 @@
 //! decodes, and that a linker then takes. A script of the checkout that was replaced in the job, and that then uploads to, or sends
 //! more than it gets from, a destination that nothing explains.
 //!
+//! Beside who writes, what is there is compared. Each tracked source is known by git's index before the job begins and after each
+//! checkout; any other one by its content when it is first opened for reading; a program of the tool chain by its content when it is first
+//! started. When a compiler, an interpreter, a linker or a packager opens another object than that, or one that was written to, its
+//! content is read again. A difference that no process of the job was seen to make (from outside, from a container, by a file swapped
+//! under the mount), that a dependency made by another name of the file, or that something mounted over it makes, is told.
+//!
 //! ## Why it matters
 //! What comes out of the build is then somebody else's, under the project's name and signature, and no review of the
 //! repository shows it.
 //!
 //! ## What to do
 //! Throw the outputs away and build again on a clean machine without the program that the finding names. Take test data and
-//! archives that a build decodes for code.
+//! archives that a build decodes for code. Where nobody was seen, look for what else has the folder: a container, a service of the
+//! machine, an update of its packages while the job ran.
 //!
 //! ## Known limits
 //! What the project's own code does to its own sources is its business: formatters, generators, version bumps and patches are not
 //! looked at. Whether a file that is replaced by a rename was there before is not seen. An object that a program of the project
-//! writes itself, not by redirection, passes for a compiler's.
+//! writes itself, not by redirection, passes for a compiler's. A content is read some hundredths of a second after the open: what is
+//! put back by then, or is new and replaced by then, is not compared; the coverage counts what was known and is gone. A change that
+//! nobody was seen to make is a note where the step starts containers, and fails only a job with a policy where file records were lost. What is tracked but filtered by git (large
+//! files, line ends) or was changed before the job counts as it is read first. Files over 64 MiB, folders of packages and outputs
+//! (`node_modules`, `target`) and what a compiler is given by a pipe are not compared; nor is anything without kernel events.
 
-use super::{Act, Detection, Ground, Hit, ground, named};
-use crate::catalogue::uploads;
+use super::{Act, Detection, Ground, Hit, ground, is_work, named};
+use crate::catalogue::{self, uploads};
 use crate::commands;
 use crate::divergence::{self, Effect};
-use crate::event::{Activity, File, ProcessKey};
+use crate::event::{Activity, File, Launch, ProcessKey};
 use crate::finding::{Confidence, Kind, RuleId, Severity, Technique};
 use crate::intent::{basename, is_shell};
-use crate::lineage::{Process, Standing, Touch};
+use crate::lineage::{Lineage, Process, Standing, Touch};
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("build-tamper"),
@@ -227,7 +238,7 @@ fn is_inside(act: &Act<'_>, path: &str) -> bool {
 }
 
 /// What a build takes in, or what comes out to be handed on; not what tools keep for themselves.
-fn is_input(path: &str) -> bool {
+pub(super) fn is_input(path: &str) -> bool {
     const ENDINGS: &[&str] = &[
         "c", "h", "cc", "cpp", "cxx", "hpp", "hh", "s", "S", "rs", "go", "java", "kt", "scala", "cs",
         "swift", "js", "mjs", "cjs", "ts", "mts", "tsx", "jsx", "py", "rb", "php", "pl", "lua", "sh",
@@ -350,6 +361,108 @@ fn sent(act: &Act<'_>, touch: &Touch, object: &str) -> Hit {
     hit.replaces = Some(RuleId("egress-undeclared"));
     hit.evidence.push(touch.sequence);
     hit
+}
+
+/// By which path the act may make another file of one that is there, and whether nobody asked for that.
+///
+/// Sources are the project's own business, and what lies over them where the step's text mounts it.
+pub(super) fn hand(act: &Act<'_>) -> Option<(String, bool)> {
+    match (act.effect, act.activity) {
+        (Effect::Write { path, .. }, _) => Some((path.clone(), is_dependency(act))),
+        (Effect::Other, Activity::Mount { target, .. }) => {
+            let is_asked = ground(act) == Ground::Named || is_work(act, "namespace-makers");
+            Some((target.path.clone(), !is_asked))
+        }
+        _ => None,
+    }
+}
+
+/// A program that makes something of sources: by its name, which accuses here and never excuses.
+pub(super) fn is_builder(launch: &Launch) -> bool {
+    const TOOLS: &[&str] = &[
+        "compilers",
+        "interpreters",
+        "shells",
+        "make",
+        "cargo",
+        "go",
+        "npm",
+        "pip",
+        "tests",
+        "containers",
+        "system-packages",
+    ];
+    let script = launch.script.as_ref().map(|script| basename(&script.path));
+    let names = [Some(basename(&launch.executable.path)), script, Some(basename(&launch.requested))];
+    let applet = launch.applet().map(|(applet, _)| applet);
+    names.into_iter().chain([applet]).flatten().any(|name| {
+        commands::tool(name).is_some_and(|tool| TOOLS.contains(&tool.id))
+            || catalogue::is_object("source-readers", name)
+    })
+}
+
+/// A program of a tool chain that lies where neither the project nor anybody's scratch files are.
+pub fn is_guarded_tool(path: &str, workspace: &str) -> bool {
+    let is_elsewhere = |folder: &str| !path.starts_with(&format!("{folder}/"));
+    commands::tool(basename(path)).is_some()
+        && [workspace, "/tmp", "/var/tmp", "/dev/shm", "/proc", "/run"].into_iter().all(is_elsewhere)
+}
+
+/// Whether the reader is who changed it, below who did, or a part of the same work.
+pub fn is_own_work(lineage: &Lineage, reader: ProcessKey, writer: ProcessKey) -> bool {
+    let parent = |key| lineage.get(key).and_then(|process| process.parent);
+    let is_others = lineage
+        .get(reader)
+        .is_some_and(|reader| matches!(reader.standing, Standing::Script | Standing::Undeclared));
+    lineage.is_at_or_below(reader, writer)
+        || (is_others && parent(reader).is_some() && parent(reader) == parent(writer))
+}
+
+/// Something whose content is another one than before, and how that came about as far as it is known.
+#[derive(Debug)]
+pub struct Swap<'a> {
+    pub object: &'a str,
+    /// Who reads or runs it.
+    pub user: ProcessKey,
+    pub is_program: bool,
+    /// It was known as it is checked in.
+    pub was_checked_in: bool,
+    /// Whose hand it was, the record of that, and whether it was a mount over the place.
+    pub hand: Option<(ProcessKey, u64, bool)>,
+    pub weight: (Severity, Confidence),
+    pub sequence: u64,
+}
+
+/// What to say of it.
+pub fn swapped(lineage: &Lineage, swap: &Swap<'_>) -> Hit {
+    let user = named(lineage, swap.user);
+    let name = basename(swap.object);
+    let what = match (swap.is_program, swap.was_checked_in) {
+        (true, _) => format!("{name} is another program than when it ran before"),
+        (false, true) => format!("{user} takes in {name}, which is not what is checked in"),
+        (false, false) => format!("{user} takes in {name}, which is not what it was when it was read before"),
+    };
+    let how = match swap.hand {
+        Some((hand, _, true)) => {
+            format!("{} mounted something over it", named(lineage, hand))
+        }
+        Some((hand, _, false)) => format!("{} changed it, code of a dependency", named(lineage, hand)),
+        None => "no process of the job was seen to change it".to_owned(),
+    };
+    let mut evidence = vec![swap.sequence];
+    evidence.extend(swap.hand.map(|(_, sequence, _)| sequence));
+    Hit {
+        rule: &DETECTION,
+        kind: Kind::Attack,
+        severity: swap.weight.0,
+        confidence: swap.weight.1,
+        title: format!("{what}: {how}"),
+        process: swap.hand.map_or(swap.user, |(hand, ..)| hand),
+        object: swap.object.to_owned(),
+        evidence,
+        replaces: None,
+        remedy: None,
+    }
 }
 
 #[cfg(test)]

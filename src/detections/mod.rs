@@ -54,6 +54,7 @@ pub use agent_config_tamper::DETECTION as AGENT_CONFIG;
 pub use agent_contradicted::DETECTION as AGENT_CONTRADICTED;
 pub use agent_record_lost::DETECTION as AGENT_RECORD_LOST;
 pub use agent_undeclared::DETECTION as AGENT_UNDECLARED;
+pub use build_tamper::{Swap, is_guarded_tool, is_own_work, swapped};
 pub use coverage_heartbeat::DETECTION as HEARTBEAT;
 pub use coverage_hook::DETECTION as HOOK;
 pub use coverage_lineage::DETECTION as LINEAGE;
@@ -460,6 +461,21 @@ pub fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
 /// What the act makes of a file for whoever uses it later: which kind of tampering, and the path.
 pub fn tampered(act: &Act<'_>) -> Option<(&'static str, String)> {
     build_tamper::tampered(act)
+}
+
+/// Whether a file of this name is what a build takes in, or what comes out of it.
+pub fn is_build_input(path: &str) -> bool {
+    build_tamper::is_input(path)
+}
+
+/// Whether the program compiles, interprets, links or packs sources.
+pub fn is_builder(launch: &Launch) -> bool {
+    build_tamper::is_builder(launch)
+}
+
+/// By which path the act may make another file of one that is there, and whether nobody asked for that.
+pub fn hand(act: &Act<'_>) -> Option<(String, bool)> {
+    build_tamper::hand(act)
 }
 
 /// What else the strand has to remember of an act.

@@ -254,6 +254,7 @@ impl Engine {
         gaps.extend(self.work.gaps());
         gaps.extend(self.own_removals().into_iter().chain(self.work.unread_settings(&start.job)));
         gaps.extend(self.told_gaps.iter().cloned());
+        gaps.extend(self.sources.gap());
         gaps.extend(self.stepping.unseen_containers());
         if self.unattributed > 0 {
             gaps.push(format!("{} processes could not be tied to a step", self.unattributed));

@@ -827,6 +827,9 @@ impl Recorder {
         for event in sensor.drain(true) {
             self.take(Input::Event(event));
         }
+        for fact in self.lookup.end() {
+            self.take(Input::Fact(fact));
+        }
         for text in sensor.gaps() {
             self.take(Input::Fact(Fact::Gap { text }));
         }
