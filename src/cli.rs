@@ -166,6 +166,10 @@ pub struct Run {
 pub struct Start {
     #[command(flatten)]
     pub channels: Channels,
+    /// Put pipes into this new folder that the job's output is to go through, to look for secrets in it: `both`, or `output` and `error`.
+    /// Standard input has to lead where standard output leads (`<&1`)
+    #[arg(long, value_name = "DIR")]
+    pub log_pipes: Option<PathBuf>,
     #[command(flatten)]
     pub judging: Judging,
     /// What to do besides reporting

@@ -15,6 +15,10 @@ fn main() -> ExitCode {
             streams::pass_on();
             Ok(0)
         }
+        Some((word, [])) if word == streams::STAND_BY => {
+            streams::stand_by();
+            Ok(0)
+        }
         Some((word, arguments)) if word == hooks::HANDLE => hooks::main(arguments),
         _ => run::main(cli::Cli::parse()),
     };

@@ -169,6 +169,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
                 fail_on: start.judging.fail_on,
                 report_dir: start.judging.report_dir.unwrap_or_else(|| PathBuf::from(REPORT_DIR)),
                 channels: start.channels,
+                log_pipes: start.log_pipes,
             })
         }
         Command::Load { session, policy } => sidecar::load(session.as_deref(), &policy),

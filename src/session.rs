@@ -82,6 +82,8 @@ pub enum Request {
     Seal {
         statement: String,
     },
+    /// After that, where the recorder passes the job's output on: answered when all of it went its way.
+    Drain,
 }
 
 /// What it answers.

@@ -2,12 +2,17 @@
 //!
 //! `.config/gitlab-clients.sh` installs the client. Without it, or without root, each test says so and passes.
 
+#[path = "common/component.rs"]
+mod component;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+use component::component;
 
 const GUARD: &str = env!("CARGO_BIN_EXE_edamame-guard");
 const REMOTE: &str = "https://gitlab.example/edamame/guard.git";
@@ -165,6 +170,13 @@ trap:
   script:
     - trap 'echo ended' EXIT
     - echo x > forbidden
+leaks:
+  extends: .guard
+  variables: {DEPLOY_TOKEN: k8Fq2xWz7LmP0tRb4YHn6}
+  script:
+    - echo before
+    - printf %s $DEPLOY_TOKEN | base64
+    - echo behind >&2
 ";
 
 const HOOKED: &str = r#"
@@ -300,6 +312,21 @@ bare:
 }
 
 #[test]
+fn a_secret_that_comes_out_in_the_log_is_found() {
+    let Some(project) = Project::new("a_secret_that_comes_out_in_the_log_is_found", "", JOBS) else { return };
+    let output = project.run(&["leaks"]);
+    assert_ne!(output.status.code(), Some(0), "{}", said(&output));
+    let report = project.report("leaks").expect("a report");
+    assert_eq!(report["exit"]["guard"], 86, "{report:#}");
+    let object = "DEPLOY_TOKEN in standard output (base64)";
+    assert_eq!(report["findings"][0]["object"], object, "{report:#}");
+    let said = said(&output);
+    for line in ["leaks > before", "leaks > azhGcTJ4V3o3TG1QMHRSYjRZSG42", "leaks > behind"] {
+        assert_eq!(said.matches(line).count(), 1, "{line} in {said}");
+    }
+}
+
+#[test]
 fn a_binary_that_is_not_the_pinned_one_is_not_started() {
     let inputs = format!("      binary_sha256: \"{}\"\n", "0".repeat(64));
     let name = "a_binary_that_is_not_the_pinned_one_is_not_started";
@@ -308,23 +335,6 @@ fn a_binary_that_is_not_the_pinned_one_is_not_started() {
     assert_ne!(output.status.code(), Some(0));
     assert!(said(&output).contains("not watching this job: the binary has the SHA-256"), "{}", said(&output));
     assert!(project.report("clean").is_none());
-}
-
-/// The component's second document with these inputs, the others as they are by default.
-fn component(inputs: &[(&str, &str)]) -> String {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("gitlab/templates/guard/template.yml");
-    let text = fs::read_to_string(here).expect("the template");
-    let (spec, jobs) = text.split_once("\n---\n").expect("two documents");
-    let spec: Value = serde_saphyr::from_str(spec).expect("YAML");
-    let mut jobs = jobs.to_owned();
-    for (name, input) in spec["spec"]["inputs"].as_object().expect("inputs") {
-        let own = inputs.iter().find(|(own, _)| own == name).map(|(_, value)| Value::from(*value));
-        let value = own.unwrap_or_else(|| input["default"].clone());
-        let value = value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-        jobs = jobs.replace(&format!("$[[ inputs.{name} ]]"), &value);
-    }
-    assert!(!jobs.contains("$[["), "an input is not declared: {jobs}");
-    jobs
 }
 
 /// A job of the component as a runner's shell runs it: `before_script` and `script` in one shell, `after_script` in another.

@@ -1,7 +1,7 @@
 //! A secret of the job comes out in its log, its summary or what it uploads.
 //!
 //! ## What it sees
-//! Under `run`, what the command writes to standard output and standard error, wherever that goes but to a terminal: the values of
+//! Under `run` and in the GitLab component, what the command or the script writes to standard output and standard error, wherever that goes but to a terminal: the values of
 //! secret-like variables and of the credential files that were there at the start, plain, with anything between their characters
 //! or over several lines, in base64 (once or twice, at any place of a longer text, also the kind for URLs), hex, URL-encoded,
 //! reversed, or rotated by 13 letters. At the end the same in the job's summary, in the files for later steps, and in what is
@@ -14,8 +14,9 @@
 //! Revoke the secret and delete the log, then find what printed it. A step that has to hand a secret on should use a secret store.
 //!
 //! ## Known limits
-//! Beside a job that runs on its own, as a sidecar, the guard does not own the log and does not read it; nor does it where the
-//! output goes to a terminal. Compressed or encrypted text is not found, nor are values of fewer than eight letters and digits,
+//! Beside a job of GitHub Actions, as a sidecar, the guard does not own the log and does not read it; nor does it where the
+//! output goes to a terminal. In the GitLab component a program that opens its parent's output in `/proc`, and `after_script`, go
+//! past it; a plain value is of medium weight there, since the runner may mask it behind the guard, and none where it always does. Compressed or encrypted text is not found, nor are values of fewer than eight letters and digits,
 //! words without digits, or secrets that come to be in the job. Which process printed it is not known. Files for later steps may
 //! hold secrets in plain: that is what they are for. So may the log what a file holds that the step's own text names.
 
@@ -55,9 +56,29 @@ impl Outlet {
     }
 }
 
+/// Variables whose value GitLab takes out of every log, in its plain form.
+const ALWAYS_MASKED: &[&str] = &[
+    "CI_JOB_TOKEN",
+    "CI_BUILD_TOKEN",
+    "CI_REGISTRY_PASSWORD",
+    "CI_DEPENDENCY_PROXY_PASSWORD",
+    "CI_DEPLOY_PASSWORD",
+    "CI_JOB_JWT",
+];
+
 /// How much a secret in this form at this place weighs; `None` where it may stand there.
-pub fn weight(place: &str, encoding: &str) -> Option<(Severity, Confidence)> {
+///
+/// A GitLab runner masks what it is told to behind us (`is_masked_later`): a plain value may not get into the log after all.
+pub fn weight(
+    secret: &str,
+    place: &str,
+    encoding: &str,
+    is_masked_later: bool,
+) -> Option<(Severity, Confidence)> {
     match (Outlet::of(place), encoding) {
+        (Outlet::Log, "plain") if is_masked_later => {
+            (!ALWAYS_MASKED.contains(&secret)).then_some((Severity::Medium, Confidence::Medium))
+        }
         (Outlet::Handover, "plain") => None,
         (Outlet::Handover, _) => Some((Severity::Medium, Confidence::Medium)),
         // By mistake, it may be; whoever hides it means it.
@@ -78,8 +99,21 @@ mod tests {
     }
 
     fn told_of(step: &str, secret: &str, place: &str, encoding: &str) -> Vec<String> {
+        told_by(crate::job::Provider::Local, step, secret, place, encoding)
+    }
+
+    fn told_by(
+        provider: crate::job::Provider,
+        step: &str,
+        secret: &str,
+        place: &str,
+        encoding: &str,
+    ) -> Vec<String> {
         let mut engine = Engine::new(Policy::absent(), Settings::default());
         let mut all = inputs(step, "");
+        if let Input::Start(start) = &mut all[0] {
+            start.job.provider = provider;
+        }
         let leak = Fact::Leak {
             secret: secret.into(),
             encoding: encoding.into(),
@@ -118,6 +152,22 @@ mod tests {
                 "log-artifact-leak critical true the secret DEPLOY_TOKEN came out in artifact dist/app.map, hex"
             ]
         );
+    }
+
+    #[test]
+    fn what_a_gitlab_runner_may_mask_weighs_less() {
+        let told = |secret, place, encoding| {
+            told_by(crate::job::Provider::Gitlab, "make\n", secret, place, encoding)
+                .into_iter()
+                .map(|line| line.split(" the secret").next().unwrap_or_default().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(told("DEPLOY_TOKEN", "the output", "plain"), ["log-artifact-leak medium false"]);
+        assert_eq!(told("DEPLOY_TOKEN", "the output", "base64"), ["log-artifact-leak critical true"]);
+        assert_eq!(told("CI_JOB_TOKEN", "standard error", "plain"), [""; 0]);
+        assert_eq!(told("CI_JOB_TOKEN", "standard error", "reversed"), ["log-artifact-leak critical true"]);
+        // Nobody masks a file.
+        assert_eq!(told("CI_JOB_TOKEN", "artifact dist/a", "plain"), ["log-artifact-leak high true"]);
     }
 
     #[test]

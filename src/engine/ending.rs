@@ -12,7 +12,7 @@ use crate::finding::{
     StepReport, Suppressed, Verdict,
 };
 use crate::intent::{Asker, StepIntent, Verb, basename};
-use crate::job::{Job, Location, StepKey};
+use crate::job::{Job, Location, Provider, StepKey};
 use crate::lineage::{Process, Standing};
 use crate::policy::{self, Exception, Policy, Role, quoted as quote, quoted_step};
 
@@ -332,7 +332,9 @@ impl Engine {
     fn leaked(&self) -> Vec<Finding> {
         let told = self.leaks.iter().filter_map(|(sequence, fact)| {
             let Fact::Leak { secret, encoding, place, time } = fact else { return None };
-            let (severity, confidence) = detections::leak_weight(place, encoding)?;
+            let is_masked_later =
+                self.start.as_ref().is_some_and(|start| start.job.provider == Provider::Gitlab);
+            let (severity, confidence) = detections::leak_weight(secret, place, encoding, is_masked_later)?;
             // Whoever writes `cat ~/.netrc` wants to see it.
             let step = self.intent.of(&self.stepless());
             let is_meant =

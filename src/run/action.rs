@@ -145,6 +145,7 @@ impl Here {
             fail_on: inputs.recorded_fail_on(),
             report_dir: inputs.report_dir.clone(),
             channels: Channels { agent_hooks: inputs.agent_hooks, ..Channels::default() },
+            log_pipes: None,
         };
         let Begun { session, ready } = sidecar::begin(&wanted, above, false, &self.workspace)?;
         keep("session", &session.id)?;

@@ -6,7 +6,8 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::posture::Camera;
 use crate::redact::Redactor;
 use crate::reports::Directory;
 use crate::run::hooks::{self, Ears};
+use crate::run::streams::{self, Between, StandBy, Streams};
 use crate::run::telemetry::{self, Telemetry};
 use crate::run::{self, Clock, Error, TICK};
 use crate::runners;
@@ -40,6 +42,8 @@ use crate::transcripts::Transcripts;
 
 /// The word that makes this program the detached recorder; not for people.
 pub const RECORD: &str = "__record";
+/// A session has a file of this name if its recorder passes the job's output on.
+const PASSES_LOG: &str = "passes-log";
 
 /// What `start` was asked for, resolved.
 #[derive(Debug)]
@@ -50,6 +54,8 @@ pub struct Wanted {
     pub report_dir: PathBuf,
     /// By what agents tell their calls beside their records.
     pub channels: Channels,
+    /// Where pipes for the job's output are to be.
+    pub log_pipes: Option<PathBuf>,
 }
 
 /// What the recorder tells `start` once it watches.
@@ -134,22 +140,25 @@ pub(crate) fn begin(wanted: &Wanted, root: i32, is_in_step: bool, directory: &Pa
     words.push(wanted.fail_on.map_or("", FailOn::as_str).into());
     words.push(if wanted.channels.agent_hooks { "hooks" } else { "" }.into());
     words.push(wanted.channels.agent_telemetry.map_or_else(String::new, |port| port.to_string()).into());
+    let log_pipes = wanted.log_pipes.as_deref().map(std::path::absolute).transpose().map_err(host)?;
+    words.push(log_pipes.unwrap_or_default().into());
     words.extend(self::words(wanted.watching).map(OsString::from));
     for output in &wanted.channels.agent_outputs {
         words.extend([output.agent.clone().into(), output.file.clone().into()]);
     }
     let has_systemd = nix::unistd::geteuid().is_root() && Path::new("/run/systemd/system").is_dir();
+    let has_log = wanted.log_pipes.is_some();
     let mut said = launch(
         &session,
         directory,
-        is_in_step,
+        (is_in_step, has_log),
         &if has_systemd { scope(&session.id, &words) } else { words.clone() },
     );
     if let (true, Ok(Err(reason))) = (has_systemd, &said) {
         eprintln!(
             "warning: systemd gave the recorder no unit of its own, so it stays in this step's: {reason}"
         );
-        said = launch(&session, directory, is_in_step, &words);
+        said = launch(&session, directory, (is_in_step, has_log), &words);
     }
     match said.map_err(host)? {
         Ok(ready) => Ok(Begun { session, ready }),
@@ -164,7 +173,7 @@ pub(crate) fn begin(wanted: &Wanted, root: i32, is_in_step: bool, directory: &Pa
 fn launch(
     session: &Session,
     directory: &Path,
-    is_in_step: bool,
+    (is_in_step, has_log): (bool, bool),
     words: &[OsString],
 ) -> io::Result<Result<Ready, String>> {
     let [program, arguments @ ..] = words else { return Ok(Err("there is no program".to_owned())) };
@@ -178,9 +187,10 @@ fn launch(
         .current_dir(directory)
         // A runner ends whatever carries its mark when the job is over.
         .env_remove("RUNNER_TRACKING_ID")
-        .stdin(Stdio::null())
+        // Where the job's output goes is told by what we were given; the recorder puts it aside at once.
+        .stdin(if has_log { Stdio::inherit() } else { Stdio::null() })
         .stdout(Stdio::piped())
-        .stderr(OpenOptions::new().write(true).truncate(true).open(session.file("log"))?)
+        .stderr(if has_log { Stdio::inherit() } else { open_log(session)?.into() })
         .spawn();
     let mut recorder = match recorder {
         Ok(recorder) => recorder,
@@ -194,6 +204,10 @@ fn launch(
         let log = std::fs::read_to_string(session.file("log")).unwrap_or_default();
         log.trim().to_owned()
     }))
+}
+
+fn open_log(session: &Session) -> io::Result<File> {
+    OpenOptions::new().write(true).truncate(true).open(session.file("log"))
 }
 
 /// The same words, run in a scope of systemd: out of the cgroup that goes when the step or its service does. A
@@ -384,6 +398,14 @@ pub fn finish(id: Option<&str>, report_dir: Option<&Path>, artifacts: &[PathBuf]
     }
     let (report, directory) = close(&session, report_dir, artifacts)?;
     run::show(&report, Some(&directory));
+    // What we said goes through the recorder as well, where that passes the job's output on.
+    if session.file(PASSES_LOG).exists() {
+        if session.ask(&Request::Drain).is_err() {
+            // Then who stands by for it is at work, and can't be asked.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = std::fs::remove_file(session.file("control.sock"));
+    }
     Ok(report.exit.guard)
 }
 
@@ -453,7 +475,9 @@ pub(crate) fn close(
             session.save("finished.json", &finished)
         })
         .map_err(|source| Error::Host { what: "the session".to_owned(), source })?;
-    let _ = std::fs::remove_file(session.file("control.sock"));
+    if !session.file(PASSES_LOG).exists() {
+        let _ = std::fs::remove_file(session.file("control.sock"));
+    }
     remove_parts(&record);
     Ok((report, directory))
 }
@@ -498,6 +522,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         fail_on,
         hooks,
         port,
+        log_pipes,
         sensor,
         on_unsupported,
         ring_size,
@@ -513,6 +538,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     let id = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let session = Session { id, folder };
     close_inherited();
+    let outlets = (!log_pipes.is_empty()).then(|| put_aside(&session)).transpose().map_err(host)?;
     // Its own process group and session: a Ctrl-C or a runner's clean-up is for the job.
     let _ = nix::unistd::setsid();
     run::stay_when_memory_is_short();
@@ -561,6 +587,13 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     let port: Option<u16> = port.to_str().and_then(|port| port.parse().ok());
     let telemetry = port.map(run::telemetry).transpose()?;
     let port = telemetry.as_ref().map(Telemetry::port);
+    let vault = run::leaks::vault(run::variables(), &facts, &[]);
+    // What is forked from here on would be the job's.
+    let log = outlets.and_then(|outlets| {
+        Log::open(Path::new(log_pipes), outlets, &vault.matcher())
+            .inspect_err(|error| eprintln!("warning: the job's output is not looked into: {error}"))
+            .ok()
+    });
     let Chosen { mut sensor, said } = run::start_sensor(watching, Path::new(&job.workspace))?;
     let running = sensor.adopt(root)?;
     let fail_on = fail_on.to_string_lossy().into_owned();
@@ -574,7 +607,6 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         fail_on: fail_on.clone(),
         telemetry: port,
     };
-    let vault = run::leaks::vault(run::variables(), &facts, &[]);
     let mut redactor = Redactor::new(run::variables());
     redactor.add_forms(vault.forms());
     let mut recorder = Recorder {
@@ -598,13 +630,16 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         lost: 0,
         ears,
         telemetry,
+        log,
         session: session.clone(),
         camera,
         beat: about.since,
         since: about.since,
     };
     let mut sight = sensor.sight().clone();
-    sight.gaps.push("secrets in the job's log, which the runner writes".to_owned());
+    if let Some(gap) = Log::gap(recorder.log.as_ref()) {
+        sight.gaps.push(gap);
+    }
     recorder.take(Input::Start(Start {
         schema: evidence::SCHEMA.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -637,6 +672,9 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     }
     recorder.take(Input::Heartbeat(Heartbeat { time: recorder.beat, behind: 0 }));
     recorder.flush();
+    if recorder.log.is_some() {
+        session.keep(PASSES_LOG, &[]).map_err(host)?;
+    }
     session.save("session.json", &about).map_err(host)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(host)?;
@@ -662,6 +700,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         drop(sensor);
         if is_finished {
             recorder.seal(&listener).await;
+            recorder.drain(&listener).await;
         }
         Ok::<(), Error>(())
     })?;
@@ -689,6 +728,103 @@ fn close_inherited() {
     }
 }
 
+/// Puts aside where the job's standard output and error lead; ours go to the session's log.
+fn put_aside(session: &Session) -> io::Result<[Option<Outlet>; 2]> {
+    let outlets = [streams::outlet(&io::stdin()), streams::outlet(&io::stderr())];
+    let null = File::open("/dev/null")?;
+    nix::unistd::dup2_stderr(open_log(session)?)?;
+    nix::unistd::dup2_stdin(null)?;
+    Ok(outlets)
+}
+
+/// Where a stream of the job leads, and which object that is.
+type Outlet = (OwnedFd, (u64, u64));
+
+/// The job's output, where it goes through us.
+struct Log {
+    streams: Streams,
+    /// What of it does not.
+    missing: Option<&'static str>,
+    /// Where the pipes have names, until somebody has opened them.
+    folder: Option<PathBuf>,
+    /// They pass the rest on when we are gone.
+    _stand_by: Vec<StandBy>,
+}
+
+impl Log {
+    /// How long its end is waited for.
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// Makes the pipes in this folder and begins to pass on what comes.
+    fn open(folder: &Path, [output, error]: [Option<Outlet>; 2], matcher: &Matcher) -> io::Result<Self> {
+        let missing = match (&output, &error) {
+            _ if matcher.is_empty() => return Err(io::Error::other("there is no secret to look for")),
+            (None, None) => return Err(io::Error::other("it goes to a terminal or to nobody")),
+            (Some(_), None) => Some("standard error"),
+            (None, Some(_)) => Some("standard output"),
+            _ => None,
+        };
+        std::fs::DirBuilder::new().mode(0o700).create(folder)?;
+        let is_one = output.as_ref().zip(error.as_ref()).is_some_and(|(one, other)| one.1 == other.1);
+        let mut all = Vec::new();
+        if let Some((to, _)) = output {
+            let (file, name) = if is_one { ("both", "the output") } else { ("output", "standard output") };
+            all.push(Between { name, from: pipe(folder, file)?, to });
+        }
+        if let Some((to, _)) = error.filter(|_| !is_one) {
+            all.push(Between { name: "standard error", from: pipe(folder, "error")?, to });
+        }
+        // Last: whose job it is can put nothing else there before.
+        nix::unistd::chown(folder, Some(nix::unistd::Uid::from_raw(person())), None)?;
+        let stand_by = all.iter().map(StandBy::start).collect::<io::Result<_>>()?;
+        let streams = Streams::between(all, matcher.clone())?;
+        Ok(Self { streams, missing, folder: Some(folder.to_owned()), _stand_by: stand_by })
+    }
+
+    /// What is known from the beginning not to be seen of the job's output.
+    fn gap(log: Option<&Self>) -> Option<String> {
+        match log {
+            None => Some("secrets in the job's log, which the runner writes".to_owned()),
+            Some(log) => {
+                log.missing.map(|name| format!("secrets in {name}, which goes to a terminal or to nobody"))
+            }
+        }
+    }
+
+    /// Takes the pipes' names away once something came through: nobody else is to find them, nor a job in its tree.
+    fn hide(&mut self) {
+        if self.streams.passed() > 0
+            && let Some(folder) = self.folder.take()
+        {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+    }
+
+    /// Waits for what is on its way; what was not seen of it.
+    fn end(&mut self) -> Option<String> {
+        if let Some(folder) = self.folder.take() {
+            let _ = std::fs::remove_dir_all(folder);
+        }
+        if !self.streams.settle(Self::PATIENCE) {
+            return Some(
+                "the job's output went on when the guard ended: secrets in the rest are not seen".to_owned(),
+            );
+        }
+        (self.streams.passed() == 0)
+            .then(|| "secrets in the job's log: nothing of it came by the guard".to_owned())
+    }
+}
+
+/// A pipe with a name, which the job's user may open, and our end of it.
+fn pipe(folder: &Path, name: &str) -> io::Result<OwnedFd> {
+    let path = folder.join(name);
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600))?;
+    nix::unistd::chown(&path, Some(nix::unistd::Uid::from_raw(person())), None)?;
+    // Nobody writes to it yet, and that must not hold us up.
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC;
+    Ok(OpenOptions::new().read(true).custom_flags(flags).open(path)?.into())
+}
+
 struct Recorder {
     redactor: Redactor,
     matcher: Matcher,
@@ -711,6 +847,7 @@ struct Recorder {
     /// Hooks of ours in agents' settings.
     ears: Option<Ears>,
     telemetry: Option<Telemetry>,
+    log: Option<Log>,
     session: Session,
     camera: Camera,
     beat: Timestamp,
@@ -792,6 +929,44 @@ impl Recorder {
         let _ = tokio::time::timeout(PATIENCE, signed).await;
     }
 
+    /// Passes the job's output on until whoever finished us has said all it has to say.
+    async fn drain(&self, listener: &UnixListener) {
+        /// Time to print a report.
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let Some(log) = &self.log else { return };
+        let drained = async {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { continue };
+                let mut stream = tokio::io::BufReader::new(stream);
+                let mut line = String::new();
+                let read = tokio::time::timeout(Duration::from_secs(5), stream.read_line(&mut line));
+                if !matches!(read.await, Ok(Ok(_)))
+                    || !matches!(serde_json::from_str(&line), Ok(Request::Drain))
+                {
+                    continue;
+                }
+                log.streams.settle(Log::PATIENCE);
+                let mut line = serde_json::to_vec(&Answer::default()).unwrap_or_default();
+                line.push(b'\n');
+                let _ = stream.get_mut().write_all(&line).await;
+                return;
+            }
+        };
+        let _ = tokio::time::timeout(PATIENCE, drained).await;
+    }
+
+    /// Takes in what was found in the job's output.
+    fn read_log(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        log.hide();
+        let found = log.streams.found();
+        let time = self.clock.now();
+        for (place, found) in found {
+            let (secret, encoding) = (found.secret, found.encoding.as_str().to_owned());
+            self.take(Input::Fact(Fact::Leak { secret, encoding, place: place.to_owned(), time }));
+        }
+    }
+
     async fn sign(&self, stream: UnixStream) -> io::Result<bool> {
         let mut stream = tokio::io::BufReader::new(stream);
         let mut line = String::new();
@@ -824,13 +999,15 @@ impl Recorder {
 
     fn end(&mut self, sensor: &mut dyn Sensor, client: Option<u32>) {
         self.hear();
+        let gap = self.log.as_mut().and_then(Log::end);
+        self.read_log();
         for event in sensor.drain(true) {
             self.take(Input::Event(event));
         }
         for fact in self.lookup.end() {
             self.take(Input::Fact(fact));
         }
-        for text in sensor.gaps() {
+        for text in sensor.gaps().into_iter().chain(gap) {
             self.take(Input::Fact(Fact::Gap { text }));
         }
         for input in self.transcripts.end(run::now()) {
@@ -900,6 +1077,7 @@ impl Recorder {
             tokio::select! {
                 _ = tick.tick() => {
                     self.hear();
+                    self.read_log();
                     let events = sensor.drain(false);
                     let is_new = !events.is_empty();
                     for event in events {
@@ -984,7 +1162,9 @@ impl Recorder {
                 }
                 answer.refused = self.keep_policy(session, policy, origin).err();
             }
-            Request::Seal { .. } => answer.refused = Some("the recording has no end yet".to_owned()),
+            Request::Seal { .. } | Request::Drain => {
+                answer.refused = Some("the recording has no end yet".to_owned())
+            }
             Request::Finish { client } => {
                 self.end(sensor, Some(client));
                 answer = self.answer(sensor);
