@@ -572,7 +572,7 @@ mod tests {
     }
 
     const READ: Access =
-        Access { read: true, write: false, create: false, directory: false, received: false };
+        Access { read: true, write: false, create: false, directory: false, received: false, taken: false };
     const WRITE: Access = Access { read: false, write: true, ..READ };
 
     fn git(folder: &Path, words: &[&str]) {
