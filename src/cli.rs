@@ -170,6 +170,9 @@ pub struct Start {
     /// Standard input has to lead where standard output leads (`<&1`)
     #[arg(long, value_name = "DIR")]
     pub log_pipes: Option<PathBuf>,
+    /// Files that the job hands over, to look for secrets in at its end: paths and globs below the workspace, separated by `;`; may be given again
+    #[arg(long, value_name = "PATHS", value_delimiter = ';')]
+    pub search: Vec<String>,
     #[command(flatten)]
     pub judging: Judging,
     /// What to do besides reporting

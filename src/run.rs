@@ -170,6 +170,7 @@ pub fn main(cli: Cli) -> Result<u8, Error> {
                 report_dir: start.judging.report_dir.unwrap_or_else(|| PathBuf::from(REPORT_DIR)),
                 channels: start.channels,
                 log_pipes: start.log_pipes,
+                search: start.search,
             })
         }
         Command::Load { session, policy } => sidecar::load(session.as_deref(), &policy),

@@ -177,6 +177,19 @@ leaks:
     - echo before
     - printf %s $DEPLOY_TOKEN | base64
     - echo behind >&2
+.hands:
+  artifacts: {exclude: ['**/*.map'], reports: {dotenv: build.env}}
+hands-over:
+  extends: [.guard, .hands]
+  variables: {DEPLOY_TOKEN: k8Fq2xWz7LmP0tRb4YHn6, OUT: dist}
+  script:
+    - mkdir -p dist/deep other
+    - printf %s $DEPLOY_TOKEN | od -An -tx1 | tr -d ' \\n' > dist/deep/a.js
+    - printf %s $DEPLOY_TOKEN > dist/a.map
+    - printf %s $DEPLOY_TOKEN > other/a.js
+    - echo TOKEN=$DEPLOY_TOKEN > build.env
+  artifacts:
+    paths: [$OUT/, edamame-guard-report/$CI_JOB_ID/]
 ";
 
 const HOOKED: &str = r#"
@@ -324,6 +337,39 @@ fn a_secret_that_comes_out_in_the_log_is_found() {
     for line in ["leaks > before", "leaks > azhGcTJ4V3o3TG1QMHRSYjRZSG42", "leaks > behind"] {
         assert_eq!(said.matches(line).count(), 1, "{line} in {said}");
     }
+}
+
+#[test]
+fn a_secret_in_what_the_job_hands_over_is_found() {
+    let leaks = |report: &Value| {
+        let findings = report["findings"].as_array().expect("findings").iter();
+        let leaks = findings.filter(|finding| finding["rule"] == "log-artifact-leak");
+        leaks.map(|finding| finding["object"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    };
+    let name = "a_secret_in_what_the_job_hands_over_is_found";
+    let Some(project) = Project::new(name, "", JOBS) else { return };
+    let output = project.run(&["hands-over"]);
+    assert_ne!(output.status.code(), Some(0), "{}", said(&output));
+    let report = project.report("hands-over").expect("a report");
+    // Neither what is excluded, nor what stays in the job, nor a variable of later jobs as it is.
+    assert_eq!(leaks(&report), ["DEPLOY_TOKEN in artifact dist/deep/a.js (hex)"], "{report:#}");
+    assert!(!report["coverage"].to_string().contains("secrets in artifacts"), "{report:#}");
+    // What another file says is not known, unless the component is told.
+    let named = "[$OUT/, edamame-guard-report/$CI_JOB_ID/]";
+    let jobs = JOBS.replace(named, "!reference [.elsewhere, artifacts, paths]");
+    let inputs = "      artifacts: \"other/*.js;none\"\n";
+    let Some(project) = Project::new(name, inputs, &jobs) else { return };
+    fs::write(project.root.path().join("work/elsewhere.yml"), ".elsewhere: {artifacts: {paths: [dist/]}}\n")
+        .expect("written");
+    let file = project.root.path().join("work/.gitlab-ci.yml");
+    let text = fs::read_to_string(&file).expect("text");
+    fs::write(&file, text.replace("include:\n", "include:\n  - local: elsewhere.yml\n")).expect("written");
+    git(&project.root.path().join("work"), &["add", "-A"]);
+    let output = project.run(&["hands-over"]);
+    assert_ne!(output.status.code(), Some(0), "{}", said(&output));
+    let report = project.report("hands-over").expect("a report");
+    assert_eq!(leaks(&report), ["DEPLOY_TOKEN in artifact other/a.js (plain)"], "{report:#}");
+    assert!(report["coverage"].to_string().contains("secrets in artifacts of the job that are not named"));
 }
 
 #[test]

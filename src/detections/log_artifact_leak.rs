@@ -5,7 +5,7 @@
 //! secret-like variables and of the credential files that were there at the start, plain, with anything between their characters
 //! or over several lines, in base64 (once or twice, at any place of a longer text, also the kind for URLs), hex, URL-encoded,
 //! reversed, or rotated by 13 letters. At the end the same in the job's summary, in the files for later steps, and in what is
-//! uploaded as an artifact, as far as the workflow or `--artifact` names it. Only the secret's name, the form and the place are kept.
+//! uploaded as an artifact, as far as the workflow, `.gitlab-ci.yml`, `--search` or `--artifact` names it. Only the secret's name, the form and the place are kept.
 //!
 //! ## Why it matters
 //! A public log needs no server of the attacker's, and a runner masks a secret in its plain form alone.

@@ -38,8 +38,9 @@ impl Engine {
         coverage.gaps.extend(unread);
         let mut findings: Vec<Finding> =
             std::mem::take(&mut self.groups).into_values().map(Group::told).collect();
-        findings
-            .extend(self.losses().into_iter().chain(self.leaked()).chain(self.policy_changed(start.time)));
+        findings.extend(
+            self.losses().into_iter().chain(self.leaked(&start)).chain(self.policy_changed(start.time)),
+        );
         findings.extend(self.lost_records());
         findings.extend(self.widened(&start));
         let mut findings = fold(findings);
@@ -329,14 +330,16 @@ impl Engine {
     }
 
     /// Secrets that came out where they should not.
-    fn leaked(&self) -> Vec<Finding> {
+    fn leaked(&self, start: &Start) -> Vec<Finding> {
+        let is_masked_later = start.job.provider == Provider::Gitlab;
+        // On GitLab there is one step, whose log it is.
+        let own = start.job.steps.first().filter(|_| is_masked_later).map(|step| step.key.clone());
+        let own = own.unwrap_or_else(|| self.stepless());
         let told = self.leaks.iter().filter_map(|(sequence, fact)| {
             let Fact::Leak { secret, encoding, place, time } = fact else { return None };
-            let is_masked_later =
-                self.start.as_ref().is_some_and(|start| start.job.provider == Provider::Gitlab);
             let (severity, confidence) = detections::leak_weight(secret, place, encoding, is_masked_later)?;
             // Whoever writes `cat ~/.netrc` wants to see it.
-            let step = self.intent.of(&self.stepless());
+            let step = self.intent.of(&own);
             let is_meant =
                 |step: &StepIntent| step.secret(secret, &self.all_homes, Asker::Shell, Verb::Read).is_some();
             if encoding == "plain" && step.is_some_and(is_meant) {
@@ -348,7 +351,7 @@ impl Engine {
                 kind: Kind::Attack,
                 severity,
                 confidence,
-                step: self.stepless(),
+                step: own.clone(),
                 references: detections::LEAK.references.to_vec(),
                 evidence: vec![*sequence],
                 ..coverage_finding(&detections::LEAK, title, object, *time)

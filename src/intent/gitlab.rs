@@ -1,4 +1,4 @@
-//! A GitLab CI file: what a job's shell is told to do, and in which lines that is written.
+//! A GitLab CI file: what a job's shell is told to do, in which lines that is written, and which files the job hands over.
 //!
 //! Only this file is read, not what it includes. What stands elsewhere is unknown, which is not nothing.
 
@@ -36,16 +36,53 @@ pub struct Part {
     pub text: String,
 }
 
+/// The files that a job hands to GitLab at its end, as they are written: with variables and globs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Handed {
+    /// `artifacts: paths:` and the files of `reports:`.
+    pub paths: Vec<String>,
+    pub exclude: Vec<String>,
+    /// `reports: dotenv:`, which becomes variables of later jobs.
+    pub variables: Vec<String>,
+    /// All that git does not know as well.
+    pub has_untracked: bool,
+    /// Some of it is written in another file.
+    pub is_partial: bool,
+}
+
+/// What this file says that a job hands over; `None` when the job is not in the file.
+pub fn handed(text: &str, job: &str) -> Result<Option<Handed>, String> {
+    let file = File::read(text)?;
+    let Some(job) = file.named(job) else { return Ok(None) };
+    let mut layers = Vec::new();
+    file.layers(job, &mut layers, 0);
+    if layers.is_empty() {
+        // A default holds as a whole, for jobs that say nothing themselves.
+        let default = file.job("default").and_then(|default| default.artifacts.as_ref());
+        layers.extend(default.map(Layer::Here));
+    }
+    let mut handed = Handed::default();
+    let is_partial = &mut handed.is_partial;
+    handed.paths = file.texts(&layers, "paths", is_partial);
+    handed.exclude = file.texts(&layers, "exclude", is_partial);
+    handed.has_untracked = file.texts(&layers, "untracked", is_partial).iter().any(|text| text == "true");
+    for layer in &layers {
+        let Layer::Here(artifacts) = layer else { continue };
+        let Some(Tree::Map(reports)) = file.part(artifacts, "reports", 0).map(|tree| &tree.value) else {
+            continue;
+        };
+        for (kind, files) in reports {
+            let mut texts = Vec::new();
+            file.flatten(files, &mut texts, is_partial, 0);
+            if kind == "dotenv" { handed.variables.extend(texts) } else { handed.paths.extend(texts) }
+        }
+    }
+    Ok(Some(handed))
+}
+
 /// What this file says of a job; `None` when it is not in the file.
 pub fn declared(text: &str, job: &str) -> Result<Option<Declared>, String> {
-    if text.len() > LARGEST {
-        return Err(format!("it has more than {LARGEST} bytes"));
-    }
-    let mut options = serde_saphyr::Options::default();
-    options.with_snippet = false;
-    let entries: BTreeMap<String, Entry> =
-        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
-    let file = File { entries, lines: text.lines().collect(), left: Cell::new(MOST) };
+    let file = File::read(text)?;
     let Some(job) = file.named(job) else { return Ok(None) };
     let mut declared = Declared::default();
     file.add(file.before_script(job), &mut declared.parts);
@@ -74,7 +111,128 @@ enum Found<'a> {
     Nowhere,
 }
 
+/// What a job or one that it extends says of its artifacts, the nearest first.
+enum Layer<'a> {
+    Here(&'a Spanned<Tree>),
+    /// In another file.
+    Elsewhere,
+}
+
+impl<'a> File<'a> {
+    fn read(text: &'a str) -> Result<Self, String> {
+        if text.len() > LARGEST {
+            return Err(format!("it has more than {LARGEST} bytes"));
+        }
+        let mut options = serde_saphyr::Options::default();
+        options.with_snippet = false;
+        let entries: BTreeMap<String, Entry> =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
+        Ok(Self { entries, lines: text.lines().collect(), left: Cell::new(MOST) })
+    }
+}
+
 impl File<'_> {
+    /// What a job says of its artifacts, then what those say that it extends; a later one of these wins.
+    fn layers<'s>(&'s self, name: &str, layers: &mut Vec<Layer<'s>>, depth: usize) {
+        let Some(job) = self.job(name) else {
+            if name != OWN {
+                layers.push(Layer::Elsewhere);
+            }
+            return;
+        };
+        layers.extend(job.artifacts.as_ref().map(Layer::Here));
+        for parent in job.extends.iter().rev() {
+            if depth < DEEPEST && self.may_look() {
+                self.layers(&parent.value, layers, depth + 1);
+            } else {
+                layers.push(Layer::Elsewhere);
+            }
+        }
+    }
+
+    /// The texts of one field of the artifacts: of the nearest who has it.
+    fn texts(&self, layers: &[Layer<'_>], field: &str, is_partial: &mut bool) -> Vec<String> {
+        let mut texts = Vec::new();
+        for layer in layers {
+            match layer {
+                Layer::Elsewhere => *is_partial = true,
+                Layer::Here(artifacts) => {
+                    if !matches!(artifacts.value, Tree::Map(_)) && !self.is_reference(artifacts) {
+                        *is_partial = true;
+                    }
+                    if let Some(part) = self.part(artifacts, field, 0) {
+                        self.flatten(part, &mut texts, is_partial, 0);
+                        break;
+                    }
+                }
+            }
+        }
+        texts
+    }
+
+    /// One field of the artifacts, which may stand for those of another job.
+    fn part<'s>(
+        &'s self,
+        artifacts: &'s Spanned<Tree>,
+        field: &str,
+        depth: usize,
+    ) -> Option<&'s Spanned<Tree>> {
+        match &artifacts.value {
+            Tree::Map(map) => map.get(field),
+            Tree::List(_) if depth < DEEPEST && self.may_look() => {
+                let referred = self.referred(artifacts)?;
+                self.part(referred, field, depth + 1)
+            }
+            Tree::List(_) | Tree::Text(_) => None,
+        }
+    }
+
+    /// What `!reference [NAME, artifacts, …]` means.
+    fn referred<'s>(&'s self, item: &'s Spanned<Tree>) -> Option<&'s Spanned<Tree>> {
+        let Tree::List(words) = &item.value else { return None };
+        if !self.is_reference(item) {
+            return None;
+        }
+        let mut words = words.iter().map(|word| match &word.value {
+            Tree::Text(text) => Some(text.as_str()),
+            _ => None,
+        });
+        let job = self.job(words.next()??)?;
+        if words.next()?? != "artifacts" {
+            return None;
+        }
+        let mut at = job.artifacts.as_ref()?;
+        for word in words {
+            let Tree::Map(map) = &at.value else { return None };
+            at = map.get(word?)?;
+        }
+        Some(at)
+    }
+
+    fn flatten(&self, tree: &Spanned<Tree>, texts: &mut Vec<String>, is_partial: &mut bool, depth: usize) {
+        match &tree.value {
+            Tree::Text(text) => texts.push(text.clone()),
+            Tree::List(_) if self.is_reference(tree) => match self.referred(tree) {
+                Some(referred) if depth < DEEPEST && self.may_look() => {
+                    self.flatten(referred, texts, is_partial, depth + 1);
+                }
+                _ => *is_partial = true,
+            },
+            Tree::List(items) if depth < DEEPEST => {
+                for item in items {
+                    self.flatten(item, texts, is_partial, depth + 1);
+                }
+            }
+            // `coverage_report: {coverage_format: cobertura, path: coverage.xml}`
+            Tree::Map(map) => {
+                if let Some(path) = map.get("path").filter(|_| depth < DEEPEST) {
+                    self.flatten(path, texts, is_partial, depth + 1);
+                }
+            }
+            Tree::List(_) => *is_partial = true,
+        }
+    }
+
     /// The job's entry: `test 2/3` and `test: [a, b]` are legs of `test`.
     fn named<'a>(&'a self, job: &'a str) -> Option<&'a str> {
         let of_matrix = job.split_once(": [").map(|(name, _)| name);
@@ -93,7 +251,7 @@ impl File<'_> {
     }
 
     /// Whether the list that starts here is the words of a `!reference`.
-    fn is_reference(&self, item: &Spanned<Item>) -> bool {
+    fn is_reference<T>(&self, item: &Spanned<T>) -> bool {
         const TAG: &str = "!reference";
         let source = self.lines.get(line(item) as usize - 1).copied().unwrap_or_default();
         let column = usize::try_from(item.defined.column()).unwrap_or(1).saturating_sub(1);
@@ -225,6 +383,15 @@ struct JobText {
     before_script: Option<Script>,
     #[serde(default)]
     script: Option<Script>,
+    #[serde(default)]
+    artifacts: Option<Spanned<Tree>>,
+}
+
+/// Any value.
+enum Tree {
+    Text(String),
+    List(Vec<Spanned<Tree>>),
+    Map(BTreeMap<String, Spanned<Tree>>),
 }
 
 /// One name or several.
@@ -382,9 +549,106 @@ impl<'de> Deserialize<'de> for Item {
     }
 }
 
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+        impl<'de> Visitor<'de> for Any {
+            type Value = Tree;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("anything")
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
+                Ok(Tree::Text(value.to_owned()))
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+                Ok(Tree::Text(value.to_string()))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
+                Ok(Tree::Text(value.to_string()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
+                Ok(Tree::Text(value.to_string()))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
+                Ok(Tree::Text(value.to_string()))
+            }
+
+            fn visit_unit<E>(self) -> Result<Tree, E> {
+                Ok(Tree::List(Vec::new()))
+            }
+
+            fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<Tree, S::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = list.next_element()? {
+                    items.push(item);
+                }
+                Ok(Tree::List(items))
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<Tree, M::Error> {
+                BTreeMap::deserialize(MapAccessDeserializer::new(map)).map(Tree::Map)
+            }
+        }
+        deserializer.deserialize_any(Any)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn told(text: &str) -> Handed {
+        handed(text, "a").unwrap().unwrap()
+    }
+
+    #[test]
+    fn what_a_job_hands_over_is_the_nearest_that_is_said() {
+        let text = "default:
+  artifacts: {paths: [from-default]}
+.base:
+  artifacts:
+    exclude: ['**/*.tmp']
+    paths: [base/]
+    reports: {junit: base.xml, dotenv: build.env}
+.second:
+  artifacts: {untracked: true}
+a:
+  extends: [.guard, .base, .second]
+  script: x
+  artifacts:
+    paths: [dist/, \"$OUT/*.js\", !reference [.base, artifacts, paths]]
+    reports:
+      coverage_report: {coverage_format: cobertura, path: cov.xml}
+b: {script: x}
+c: {script: x, extends: .base}
+d: {script: x, artifacts: !reference [.base, artifacts]}
+";
+        let a = told(text);
+        assert_eq!(a.paths, ["dist/", "$OUT/*.js", "base/", "cov.xml", "base.xml"]);
+        assert_eq!((a.exclude, a.variables), (vec!["**/*.tmp".to_owned()], vec!["build.env".to_owned()]));
+        assert!(a.has_untracked && !a.is_partial);
+        let of = |job| handed(text, job).unwrap().unwrap();
+        assert_eq!(of("b").paths, ["from-default"]);
+        assert_eq!(of("c").paths, ["base/", "base.xml"]);
+        assert_eq!(of("d").paths, ["base/", "base.xml"]);
+        assert_eq!(handed(text, "nobody").unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_handed_over_by_another_file_is_unknown_and_not_nothing() {
+        assert!(told("a: {extends: .elsewhere, script: x}").is_partial);
+        assert!(told("a: {script: x, artifacts: {paths: [!reference [.b, artifacts, paths]]}}").is_partial);
+        assert!(told("a: {script: x, artifacts: odd}").is_partial);
+        // The component's own reports are none of the job's.
+        assert_eq!(told("a: {extends: .guard, script: x}"), Handed::default());
+        assert!(told("a: {extends: a, script: x, artifacts: !reference [a, artifacts]}").paths.is_empty());
+    }
 
     const FILE: &str = "include:
   - component: example/guard@1

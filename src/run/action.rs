@@ -146,6 +146,7 @@ impl Here {
             report_dir: inputs.report_dir.clone(),
             channels: Channels { agent_hooks: inputs.agent_hooks, ..Channels::default() },
             log_pipes: None,
+            search: Vec::new(),
         };
         let Begun { session, ready } = sidecar::begin(&wanted, above, false, &self.workspace)?;
         keep("session", &session.id)?;

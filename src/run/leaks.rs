@@ -2,9 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use crate::event::{Fact, Timestamp};
+use crate::intent::gitlab::Handed;
 use crate::intent::workflow::Workflow;
 use crate::job::Job;
 use crate::redact::is_secret_name;
@@ -15,6 +18,8 @@ const LARGEST_STORE: u64 = 1 << 16;
 /// Of one file that is searched, and of files of one artifact.
 const LARGEST: u64 = 64 << 20;
 const MOST_FILES: usize = 2000;
+/// Files and folders that are looked at for one path of artifacts.
+const MOST_PLACES: usize = 200_000;
 
 /// The values of secret-like variables, of the credential files that there are, and of those that the policy adds.
 pub(super) fn vault(
@@ -131,6 +136,72 @@ pub(super) fn artifacts(workflow: &str, job: &str, workspace: &Path) -> Vec<Name
     found
 }
 
+/// What a GitLab job hands over below its project; the rest of it that there are too many of.
+pub(super) fn handed(handed: &Handed, workspace: &Path) -> (Vec<Named>, Vec<String>) {
+    let mut gaps = Vec::new();
+    let excluded = globs(&handed.exclude);
+    let mut found = Vec::new();
+    for path in &handed.paths {
+        found.extend(matching(path, workspace));
+    }
+    found.sort();
+    found.dedup();
+    found.retain(|path| {
+        let shown = path.strip_prefix(workspace).unwrap_or(path);
+        !excluded.is_match(shown)
+    });
+    if found.len() > MOST_FILES {
+        found.truncate(MOST_FILES);
+        gaps.push(format!("secrets in more than {MOST_FILES} files of artifacts"));
+    }
+    let named = |path: PathBuf| {
+        let shown = path.strip_prefix(workspace).unwrap_or(&path).display().to_string();
+        (format!("artifact {shown}"), path)
+    };
+    let mut files: Vec<Named> = found.into_iter().map(named).collect();
+    let variables = handed.variables.iter().flat_map(|path| matching(path, workspace));
+    files.extend(variables.map(|path| ("variables of later jobs".to_owned(), path)));
+    (files, gaps)
+}
+
+/// The files that a path of artifacts means: of a folder all that is below, of a glob what it fits.
+fn matching(path: &str, workspace: &Path) -> Vec<PathBuf> {
+    // A path from the root may lie in the project all the same.
+    let relative = Path::new(path).strip_prefix(workspace).ok().and_then(Path::to_str).unwrap_or(path);
+    let path = relative.trim_start_matches("./").trim_end_matches('/');
+    let plain: PathBuf = path.split('/').take_while(|part| !part.contains(['*', '?', '[', '{'])).collect();
+    let is_inside = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    if path.is_empty() || !is_inside {
+        return Vec::new();
+    }
+    let is_plain = plain.as_os_str() == path;
+    let wanted = globs(&[path.to_owned(), format!("{path}/**")]);
+    let (mut found, mut open, mut seen) = (Vec::new(), vec![workspace.join(plain)], 0);
+    while let Some(place) = open.pop().filter(|_| seen < MOST_PLACES && found.len() <= MOST_FILES) {
+        seen += 1;
+        let Ok(metadata) = place.symlink_metadata() else { continue };
+        if metadata.is_dir() {
+            let inside = std::fs::read_dir(&place).into_iter().flatten().flatten();
+            open.extend(inside.map(|entry| entry.path()).take(MOST_PLACES));
+        } else if metadata.is_file()
+            && (is_plain || wanted.is_match(place.strip_prefix(workspace).unwrap_or(&place)))
+        {
+            found.push(place);
+        }
+    }
+    found
+}
+
+fn globs(texts: &[String]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for text in texts {
+        if let Ok(glob) = GlobBuilder::new(text).literal_separator(true).build() {
+            set.add(glob);
+        }
+    }
+    set.build().unwrap_or_else(|_| GlobSet::empty())
+}
+
 /// The files a user names as artifacts.
 pub(super) fn given(files: &[PathBuf]) -> Vec<Named> {
     files.iter().map(|path| (format!("artifact {}", path.display()), path.clone())).collect()
@@ -170,6 +241,40 @@ pub(super) fn search(matcher: &Matcher, files: &[Named], time: Timestamp) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_gitlab_job_hands_over_is_found_by_its_globs() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for name in
+            ["dist/a.js", "dist/deep/b.js", "dist/c.tmp", "x/y/z.log", "x/z.txt", "build.env", "other.js"]
+        {
+            std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            std::fs::write(root.join(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("/etc", root.join("dist/link")).unwrap();
+        let told = |paths: &[&str]| {
+            let text = |list: &[&str]| list.iter().map(|path| (*path).to_owned()).collect();
+            let handed = Handed {
+                paths: text(paths),
+                exclude: text(&["**/*.tmp"]),
+                variables: text(&["build.env"]),
+                ..Handed::default()
+            };
+            let (files, gaps) = super::handed(&handed, root);
+            assert_eq!(gaps, [""; 0]);
+            files.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+        };
+        let env = "variables of later jobs";
+        let whole = ["artifact dist/a.js", "artifact dist/deep/b.js", env];
+        for path in ["dist/", "dist", "./dist/**", "dist/**/*", &root.join("dist").to_string_lossy()] {
+            assert_eq!(told(&[path]), whole, "{path}");
+        }
+        assert_eq!(told(&["dist/*.js", "dist/a.js"]), ["artifact dist/a.js", env]);
+        assert_eq!(told(&["**/*.log"]), ["artifact x/y/z.log", env]);
+        assert_eq!(told(&["*/y"]), ["artifact x/y/z.log", env]);
+        assert_eq!(told(&["../", "/etc", "none", ""]), [env]);
+    }
 
     #[test]
     fn files_of_steps_and_artifacts_are_searched() {

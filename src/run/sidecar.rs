@@ -24,7 +24,8 @@ use crate::engine::{End, HEARTBEAT_NS, Heartbeat, Input, Start};
 use crate::event::{Activity, Fact, Sight, Timestamp};
 use crate::evidence::{self, Key, Recording, Seal, Store, Writer, parts};
 use crate::finding::{FailOn, Report};
-use crate::job::Job;
+use crate::intent::gitlab::Handed;
+use crate::job::{Job, Provider};
 use crate::lookup::{Base, Lookup};
 use crate::policy::Policy;
 use crate::posture::Camera;
@@ -56,6 +57,8 @@ pub struct Wanted {
     pub channels: Channels,
     /// Where pipes for the job's output are to be.
     pub log_pipes: Option<PathBuf>,
+    /// Files to look for secrets in at the end, as GitLab names artifacts.
+    pub search: Vec<String>,
 }
 
 /// What the recorder tells `start` once it watches.
@@ -142,6 +145,7 @@ pub(crate) fn begin(wanted: &Wanted, root: i32, is_in_step: bool, directory: &Pa
     words.push(wanted.channels.agent_telemetry.map_or_else(String::new, |port| port.to_string()).into());
     let log_pipes = wanted.log_pipes.as_deref().map(std::path::absolute).transpose().map_err(host)?;
     words.push(log_pipes.unwrap_or_default().into());
+    words.push(wanted.search.join("\n").into());
     words.extend(self::words(wanted.watching).map(OsString::from));
     for output in &wanted.channels.agent_outputs {
         words.extend([output.agent.clone().into(), output.file.clone().into()]);
@@ -523,6 +527,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         hooks,
         port,
         log_pipes,
+        search,
         sensor,
         on_unsupported,
         ring_size,
@@ -559,6 +564,13 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     } else {
         runners::local::session(&directory, &home, person())
     };
+    let (mut handed, handed_gaps) = match job.provider {
+        Provider::Gitlab => runners::gitlab::artifacts(&job, &variable),
+        _ => Default::default(),
+    };
+    handed
+        .paths
+        .extend(search.to_string_lossy().split('\n').filter(|path| !path.is_empty()).map(str::to_owned));
     let mut lookup = Lookup::default();
     if is_github {
         lookup.steps_of(root, &job);
@@ -613,6 +625,7 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
         redactor,
         matcher: vault.matcher(),
         workflow: None,
+        handed,
         lookup,
         job: job.clone(),
         has_workflow: false,
@@ -639,6 +652,9 @@ pub fn record(arguments: &[OsString]) -> Result<u8, Error> {
     let mut sight = sensor.sight().clone();
     if let Some(gap) = Log::gap(recorder.log.as_ref()) {
         sight.gaps.push(gap);
+    }
+    if !recorder.matcher.is_empty() {
+        sight.gaps.extend(handed_gaps);
     }
     recorder.take(Input::Start(Start {
         schema: evidence::SCHEMA.to_owned(),
@@ -830,6 +846,8 @@ struct Recorder {
     matcher: Matcher,
     /// The workflow's text: it names what is uploaded.
     workflow: Option<String>,
+    /// What the job hands over otherwise: to GitLab, and what `start` was told.
+    handed: Handed,
     lookup: Lookup,
     job: Job,
     /// Somebody handed the workflow's file over.
@@ -1052,6 +1070,11 @@ impl Recorder {
         let mut files = run::leaks::command_files(&|name| std::env::var(name).ok());
         if let Some(workflow) = &self.workflow {
             files.extend(run::leaks::artifacts(workflow, &self.job.name, Path::new(&self.job.workspace)));
+        }
+        let (handed, gaps) = run::leaks::handed(&self.handed, Path::new(&self.job.workspace));
+        files.extend(handed);
+        for text in gaps {
+            self.take(Input::Fact(Fact::Gap { text }));
         }
         for fact in run::leaks::search(&self.matcher, &files, self.clock.now()) {
             self.take(Input::Fact(fact));

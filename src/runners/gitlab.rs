@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use crate::intent::gitlab::{Declared, declared};
+use crate::intent::gitlab::{Declared, Handed, declared, handed};
 use crate::intent::{Declaration, Text};
 use crate::job::{Job, Location, Pipeline, Provider, Step, StepKey};
 
@@ -39,9 +39,7 @@ pub fn job(
     let name = said(variable, "CI_JOB_NAME").unwrap_or_else(|| "job".to_owned());
     let key = StepKey(format!("{name}/script"));
     let file = said(variable, "CI_CONFIG_PATH").unwrap_or_else(|| FILE.to_owned());
-    let told = is_plain(&file)
-        .then(|| regular(&workspace.join(&file)))
-        .flatten()
+    let told = configuration(&workspace, &file)
         .and_then(|text| declared(&text, &name).ok().flatten())
         .unwrap_or_default();
     let absolute = workspace.join(&file).to_string_lossy().into_owned();
@@ -69,6 +67,62 @@ pub fn job(
         }],
     };
     (job, declarations)
+}
+
+/// The job's configuration, if it lies in the project.
+fn configuration(workspace: &Path, file: &str) -> Option<String> {
+    is_plain(file).then(|| regular(&workspace.join(file))).flatten()
+}
+
+/// The files that this job hands to GitLab when it is over, and what of it is not known.
+///
+/// GitLab has read them before the job began, so this is asked before the job can change the file.
+pub fn artifacts(job: &Job, variable: &dyn Fn(&str) -> Option<String>) -> (Handed, Vec<String>) {
+    let file = said(variable, "CI_CONFIG_PATH").unwrap_or_else(|| FILE.to_owned());
+    let text = configuration(Path::new(&job.workspace), &file);
+    let told = text.and_then(|text| handed(&text, &job.name).ok().flatten());
+    let mut gaps = Vec::new();
+    let is_partial = told.as_ref().is_none_or(|told| told.is_partial);
+    if is_partial {
+        gaps.push(format!("secrets in artifacts of the job that are not named in {file}"));
+    }
+    let mut told = told.unwrap_or_default();
+    if told.has_untracked {
+        gaps.push("secrets in artifacts that are named by `untracked: true` alone".to_owned());
+    }
+    for paths in [&mut told.paths, &mut told.exclude, &mut told.variables] {
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            paths.iter().map(|path| expanded(path, variable).ok_or(path)).partition(Result::is_ok);
+        gaps.extend(
+            unknown.into_iter().filter_map(Result::err).map(|path| {
+                format!("secrets in artifacts at {path}: it has a variable that is not set here")
+            }),
+        );
+        *paths = known.into_iter().flatten().collect();
+    }
+    (told, gaps)
+}
+
+/// A path with its variables put in; `None` where one of them is not set.
+fn expanded(path: &str, variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+    let mut text = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('$') {
+        text.push_str(before);
+        let is_name = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+        let (name, behind) = match after.strip_prefix('{') {
+            Some(after) => after.split_once('}')?,
+            None => after.split_at(after.find(|letter| !is_name(letter)).unwrap_or(after.len())),
+        };
+        if name.is_empty() {
+            text.push('$');
+        } else {
+            text.push_str(&variable(name)?);
+        }
+        rest = behind;
+    }
+    text.push_str(rest);
+    Some(text)
 }
 
 fn pipeline(variable: &dyn Fn(&str) -> Option<String>, file: &str) -> Pipeline {
@@ -120,6 +174,21 @@ fn regular(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_of_a_path_are_put_in() {
+        let variable = |name: &str| (name == "OUT").then(|| "dist".to_owned());
+        for (path, wanted) in [
+            ("a/b", Some("a/b")),
+            ("$OUT/a", Some("dist/a")),
+            ("x/${OUT}a", Some("x/dista")),
+            ("$OUTER/a", None),
+            ("a$/b", Some("a$/b")),
+            ("a/${OUT", None),
+        ] {
+            assert_eq!(expanded(path, &variable).as_deref(), wanted, "{path}");
+        }
+    }
 
     #[test]
     fn the_job_has_its_script_and_its_line() {
