@@ -525,7 +525,7 @@ fn run(run: &Run) -> Result<u8, Error> {
     }
     require_clients(&policy)?;
     let report_dir = run.judging.report_dir.clone().unwrap_or_else(|| PathBuf::from(REPORT_DIR));
-    let reports = Directory::open(&report_dir).map_err(Error::Report)?;
+    let mut reports = Directory::open(&report_dir).map_err(Error::Report)?;
     reports.clear().map_err(Error::Report)?;
 
     let mut redactor = Redactor::new(variables());
@@ -664,6 +664,18 @@ fn run(run: &Run) -> Result<u8, Error> {
     let Tape { writer, engine, failure, .. } = tape;
     let mut report = engine.finish();
     let ends = writer.ends();
+    // A job that cleans up its tree removes the empty directory as well. One that put something else there gains nothing:
+    // the reports lie elsewhere, and what lies there proves nothing.
+    if reports.is_gone() && !matches!(reports.again(), Ok(true)) {
+        report.proves_nothing(match reports.elsewhere() {
+            Ok(()) => format!(
+                "something else was put in the place of {} while the job ran; the reports are in {}",
+                report_dir.display(),
+                reports.path().display()
+            ),
+            Err(error) => format!("{} was removed while the job ran: {error}", report_dir.display()),
+        });
+    }
     let written = match failure {
         Some(failure) => Err(failure),
         None => save_evidence(writer, &reports),

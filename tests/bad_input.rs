@@ -67,6 +67,33 @@ fn a_report_directory_that_is_full_or_read_only_fails_the_job() {
     });
 }
 
+/// Cleaning up is no crime; who puts something else in the place of the reports is told, and destroys nothing.
+#[test]
+fn a_report_directory_that_the_job_removes_is_made_again() {
+    live("a_report_directory_that_the_job_removes_is_made_again", |_| {
+        let place = Place::new("");
+        let report = place.root.path().join("report");
+        let output = place.run(&[], &["rm", "-rf", report.to_str().expect("text")]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert!(report.join("report.html").is_file() && report.join("evidence.jsonl").is_file());
+        let precious = place.root.path().join("precious");
+        fs::write(&precious, "mine").expect("written");
+        let script = r#"rm -rf "$1" && mkdir "$1" && for file in evidence.jsonl findings.json; do ln -s "$2" "$1/$file"; done"#;
+        let words =
+            ["sh", "-c", script, "sh", report.to_str().expect("text"), precious.to_str().expect("text")];
+        let output = place.run(&[], &words);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(125), "{said}");
+        assert!(said.contains("something else was put in the place of"), "{said}");
+        assert_eq!(fs::read_to_string(&precious).expect("read"), "mine");
+        let beside = fs::read_dir(place.root.path()).expect("a folder").flatten().map(|entry| entry.path());
+        let kept: Vec<PathBuf> =
+            beside.filter(|path| path.join("report.html").is_file() && *path != report).collect();
+        assert_eq!(kept.len(), 1, "{said}");
+        assert!(fs::read_to_string(kept[0].join("evidence.jsonl")).expect("read").contains("precious"));
+    });
+}
+
 #[test]
 fn without_rights_nothing_is_started_and_the_reason_is_said() {
     live("without_rights_nothing_is_started_and_the_reason_is_said", |_| {

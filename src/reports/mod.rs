@@ -195,6 +195,39 @@ impl Directory {
         Ok(Self { path, handle, owner, written: RefCell::default() })
     }
 
+    /// Whether somebody removed the directory that is held open.
+    pub fn is_gone(&self) -> bool {
+        nix::sys::stat::fstat(&self.handle).is_ok_and(|status| status.st_nlink == 0)
+    }
+
+    /// Makes it again where nothing took its place; false if something did.
+    pub fn again(&mut self) -> io::Result<bool> {
+        match std::fs::symlink_metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                *self = Self::open(&self.path)?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Goes to a new directory beside the old name, for what is written from now on.
+    pub fn elsewhere(&mut self) -> io::Result<()> {
+        let beside = self.path.parent().filter(|parent| parent.is_dir()).unwrap_or(Path::new("/tmp"));
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or("report");
+        // Made anew, with a name that nobody could foresee, and readable by whom the old one was.
+        let made = tempfile::Builder::new()
+            .prefix(&format!("{name}-"))
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            .tempdir_in(beside)
+            .map_err(|error| at(beside, &error))?;
+        *self = Self { owner: self.owner, ..Self::open(&made.keep())? };
+        if let Some((uid, gid)) = self.owner {
+            fchown(&self.handle, Some(uid), Some(gid)).map_err(|errno| at(&self.path, &errno.into()))?;
+        }
+        Ok(())
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
