@@ -246,15 +246,17 @@ fn is_system_folder(path: &str) -> bool {
     ["/usr/", "/bin/", "/sbin/", "/opt/", "/snap/"].iter().any(|folder| path.starts_with(folder))
 }
 
-fn is_interpreter(name: &str) -> bool {
-    is_shell(name)
-        || ["node", "nodejs", "python", "ruby", "perl", "php", "deno", "java", "pypy", "tclsh", "lua"]
-            .iter()
-            .any(|interpreter| name.strip_prefix(interpreter).is_some_and(is_version))
+/// Whether a program of this name runs code that it is given; versions count: `ruby3.1`.
+pub fn is_interpreter(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "node", "nodejs", "bun", "deno", "python", "pypy", "ruby", "perl", "php", "java", "tclsh", "wish",
+        "expect", "lua", "luajit", "guile", "julia", "Rscript", "escript", "elixir", "raku",
+    ];
+    is_shell(name) || NAMES.iter().any(|interpreter| name.strip_prefix(interpreter).is_some_and(is_version))
 }
 
 fn is_version(rest: &str) -> bool {
-    rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+    rest.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b'-'))
 }
 
 /// The program an interpreter was told to run, that program's arguments, and whether it is a module.

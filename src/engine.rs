@@ -1140,6 +1140,14 @@ impl Engine {
                 is_copy: false,
             };
             self.lineage.note(event.actor, note);
+            if detections::is_daemon_port(to.port()) {
+                let effect = Effect::Connect { object: to.to_string(), address: to, transport };
+                let context = self.context(start);
+                let explanation = self.explain(event.actor, &effect, &[], &Ruling::Unrestricted, &context);
+                if explanation.reason().is_none() {
+                    self.watch(sequence, event, start);
+                }
+            }
         }
         // Port 0 is how the C library asks the kernel for a route; nothing is sent.
         if to.ip().is_loopback() || to.ip().is_unspecified() || is_resolver || to.port() == 0 {

@@ -16,7 +16,9 @@
 //! What happens inside a container that the daemon started is the daemon's work and not seen. Project code that speaks to the daemon
 //! by a library, as test libraries do, and a compiled program, which may have one in it, get a note of low severity.
 
-use super::{Act, Detection, Ground, Hit, attack, ground, is_compiled, is_work, named, uses_library};
+use super::{
+    Act, Detection, Ground, Hit, attack, ground, is_compiled, is_daemon_port, is_work, named, uses_library,
+};
 use crate::catalogue;
 use crate::divergence::Effect;
 use crate::event::Activity;
@@ -48,15 +50,12 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         (Effect::Other, Activity::UnixConnect { file, .. })
             if catalogue::is_object("container-sockets", &file.path) =>
         {
-            let weight = match ground {
-                Ground::Foreign => (Severity::Critical, Confidence::High),
-                _ if is_work(act, "container-clients") => return Vec::new(),
-                Ground::Project if !uses_library(act, "container-libraries") && !is_compiled(act.process) => {
-                    (Severity::High, Confidence::Medium)
-                }
-                _ => (Severity::Low, Confidence::Low),
-            };
-            attack(act, &DETECTION, weight, format!("{} spoke to a container daemon", who()), &file.path)
+            spoke(act, ground, &file.path)
+        }
+        (Effect::Other, Activity::Connect { to, .. })
+            if to.ip().is_loopback() && is_daemon_port(to.port()) && ground != Ground::Named =>
+        {
+            spoke(act, ground, &to.to_string())
         }
         (Effect::Other, Activity::Namespace { kinds, entered: true }) => {
             let is_host = kinds.iter().any(|kind| matches!(kind.as_str(), "mount" | "pid"));
@@ -232,8 +231,39 @@ fn handed(words: &[String]) -> Option<String> {
     None
 }
 
+/// Whoever speaks to a daemon that runs as root can have a container with the host's disk in it.
+fn spoke(act: &Act<'_>, ground: Ground, daemon: &str) -> Vec<Hit> {
+    let weight = match ground {
+        Ground::Foreign => (Severity::Critical, Confidence::High),
+        _ if is_work(act, "container-clients") => return Vec::new(),
+        Ground::Project if !uses_library(act, "container-libraries") && !is_compiled(act.process) => {
+            (Severity::High, Confidence::Medium)
+        }
+        _ => (Severity::Low, Confidence::Low),
+    };
+    let title = format!("{} spoke to a container daemon", named(act.lineage, act.process.key));
+    attack(act, &DETECTION, weight, title, daemon)
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_daemon_that_listens_on_loopback() {
+        for (step, acts, is_told) in [
+            ("make test\n", "3 connect 127.0.0.1:2375", true),
+            ("make test\n", "3 > 4 launch /usr/bin/docker docker ps\n4 connect 127.0.0.1:2375", false),
+            ("DOCKER_HOST=tcp://127.0.0.1:2375 make test\n", "3 connect 127.0.0.1:2375", false),
+            ("make test\n", "3 connect 127.0.0.1:5432", false),
+        ] {
+            let trace = format!(
+                "1 > 2 launch /usr/bin/make make test\n2 > 3 launch /usr/bin/ruby3.1 ruby x.rb\n{acts}"
+            );
+            let lines = crate::trace::findings(step, "", &trace);
+            let hits = lines.iter().filter(|line| line.starts_with("!container-escape")).count();
+            assert_eq!(hits > 0, is_told, "{step} {acts}: {lines:?}");
+        }
+    }
+
     use crate::trace::expect;
 
     #[test]

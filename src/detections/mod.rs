@@ -257,6 +257,11 @@ pub fn is_watched(path: &str) -> bool {
     }
 }
 
+/// Whether a container daemon that listens on TCP does so at this port (assigned by IANA to docker).
+pub fn is_daemon_port(port: u16) -> bool {
+    matches!(port, 2375 | 2376)
+}
+
 /// Whether what came back on a connection to this address is put before the rules.
 pub fn is_answer_watched(to: std::net::SocketAddr) -> bool {
     cloud_metadata::is_metadata(to.ip())
@@ -699,11 +704,7 @@ fn is_strangers_socket(path: &str, outside: bool) -> bool {
 /// Whether an interpreter takes its code from its input: no script, no `-c`.
 fn reads_its_input(launch: &Launch) -> bool {
     let name = basename(&launch.executable.path);
-    let interpreter = ["python", "node", "perl", "ruby", "php"].iter().any(|known| {
-        name.strip_prefix(known)
-            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
-    });
-    if launch.script.is_some() || !(interpreter || is_shell(name)) {
+    if launch.script.is_some() || !divergence::is_interpreter(name) || name == "java" {
         return false;
     }
     let words = launch.arguments.get(1..).unwrap_or_default();
@@ -729,14 +730,8 @@ fn run_file(launch: &Launch) -> String {
         return script.path.clone();
     }
     let words = launch.arguments.get(1..).unwrap_or_default();
-    let is_code = |name: &str| {
-        is_shell(name)
-            || ["python", "node", "perl", "ruby", "php", "lua", "deno", "bun", "java", "tclsh"]
-                .iter()
-                .any(|known| name.starts_with(known))
-    };
     let script = words.iter().find(|word| !word.starts_with('-'));
-    match script.filter(|_| is_code(basename(&launch.executable.path))) {
+    match script.filter(|_| divergence::is_interpreter(basename(&launch.executable.path))) {
         Some(word) if word.starts_with('/') => word.clone(),
         Some(word) => crate::event::normal_path(&format!("{}/{word}", launch.directory)),
         None => launch.executable.path.clone(),
