@@ -20,7 +20,7 @@ pub(super) const AGENT: Agent = Agent {
     ],
     modules: &[],
     hosts: &["api.cline.bot"],
-    keeps: &[],
+    keeps: &["~/.cline/data/settings/providers.json*"],
     logins: &[],
     marks: Marks::NONE,
     settings: &settings::CLINE,

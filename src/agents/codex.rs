@@ -212,9 +212,15 @@ fn is_refused(payload: &Value) -> bool {
         Some(other) => other.to_string().chars().take(LOOKED_AT).collect::<String>(),
         None => return false,
     };
-    ["rejected by user", "rejected by policy", "approval policy is never", "denied by policy"]
-        .iter()
-        .any(|words| output.contains(words))
+    is_rejection(&output)
+        || ["rejected by user", "rejected by policy", "approval policy is never", "denied by policy"]
+            .iter()
+            .any(|words| output.contains(words))
+}
+
+/// Whether a call's output says that Codex's own rules for commands did not let it start.
+pub(super) fn is_rejection(output: &str) -> bool {
+    output.starts_with(r#"exec_command failed: CreateProcess { message: "Rejected("#)
 }
 
 fn command(words: &[String]) -> Option<String> {
@@ -267,6 +273,19 @@ mod tests {
             ["s1 call_1 exec_command `make build` []", "s1 call_2 apply_patch [src/a.py]"]
         );
         assert_eq!((&told.refused[..], told.unreadable), (&["call_2".to_owned()][..], 0));
+    }
+
+    #[test]
+    fn a_command_that_its_own_rules_reject_is_refused_and_one_that_says_so_is_not() {
+        let rejection =
+            r#"exec_command failed: CreateProcess { message: \"Rejected(\\\"`rm -f x` rejected\\\")\" }"#;
+        let done = |output: &str| {
+            let payload =
+                format!(r#"{{"type":"function_call_output","call_id":"call_1","output":"{output}"}}"#);
+            told(&AGENT, &[META, &item("response_item", &payload)]).refused
+        };
+        assert_eq!(done(rejection), ["call_1"]);
+        assert_eq!(done(&format!("Chunk ID: 1\\nOutput:\\n{rejection}")), [] as [&str; 0]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) const AGENT: Agent = Agent {
     ],
     modules: &[],
     hosts: &["chat.qwen.ai", "dashscope.aliyuncs.com"],
-    keeps: &[],
+    keeps: &["~/.qwen/extensions/extension-enablement.json*"],
     logins: &["~/.qwen/oauth_creds.json"],
     marks: Marks { session: &["QWEN_CODE_SESSION_ID"], call: &[] },
     settings: &settings::QWEN,

@@ -101,7 +101,8 @@ fn told(resource: &Value, record: &Value) -> Vec<Entry> {
     let began = Timestamp(time.0.saturating_sub(duration));
     let call = attribute(record, CALL).unwrap_or_default();
     let decision = attribute(record, &["decision"]);
-    let denied = decision.is_some_and(|word| !ACCEPTED.iter().any(|accepted| word.starts_with(accepted)));
+    let denied = decision.is_some_and(|word| !ACCEPTED.iter().any(|accepted| word.starts_with(accepted)))
+        || attribute(record, &["output"]).is_some_and(|output| codex::is_rejection(&output));
     let asked = called(record, &session, &call, &tool, began);
     // With neither an id nor arguments nothing tells which call it is.
     if !call.is_empty() || !asked.commands.is_empty() || !asked.names.is_empty() {
@@ -301,6 +302,11 @@ mod tests {
         let mut later = read(&result("call_2", "exec", "43.000", "20", program));
         nesting.tie(&mut later);
         assert_eq!(later.len(), 2, "what ran before it is no part of it");
+        let mut rejected = result("call_4", "exec_command", "45.000", "1", r#"{"cmd":"rm -f x"}"#);
+        let record = &mut rejected["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0]["attributes"];
+        let output = r#"exec_command failed: CreateProcess { message: "Rejected(x)" }"#;
+        record.as_array_mut().unwrap().push(json!({"key": "output", "value": {"stringValue": output}}));
+        assert_eq!(words(&read(&rejected))[1], "result call_4! at 45.000Z");
         let patch = "*** Begin Patch\n*** Update File: a.py\n@@\n-x\n+y\n*** End Patch";
         let Entry::Call(call) = &read(&result("call_3", "apply_patch", "44.000", "1", patch))[0] else {
             panic!()

@@ -313,6 +313,23 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_keeps_its_own_notes_and_what_it_runs_does_not() {
+        for (agent, program, file) in [
+            ("qwen", "/n/node_modules/.bin/qwen", ".qwen/extensions/extension-enablement.json"),
+            ("cline", "/n/@cline/cli-linux-x64/bin/cline", ".cline/data/settings/providers.json"),
+        ] {
+            let own = format!(
+                "2 agent {agent}\n1 > 2 launch {program} {agent}
+                 2 write ~/{file}.17.tmp\n2 rename ~/{file}.17.tmp ~/{file}"
+            );
+            expect(&format!("{agent} -p x\n"), &own, &[]);
+            let other = format!("{own}\n2 > 4 launch /usr/bin/sh sh -c x\n4 write ~/{file}");
+            let told = findings(&format!("{agent} -p x\n"), "", &other);
+            assert!(told.iter().any(|it| it.contains("agent-config-tamper")), "{agent}: {told:?}");
+        }
+    }
+
+    #[test]
     fn a_build_that_changes_what_somebody_keeps_or_spreads_over_several_agents() {
         let build =
             "1 > 2 launch /usr/bin/make make build\n2 > 3 launch /usr/bin/python3.11 python3 gen.py\n";
