@@ -181,10 +181,8 @@ fn both_streams_keep_their_order_and_the_guards_words_come_last() {
         let (ran, after) = job.run(script);
         assert_eq!((ran.status.code(), after.status.code()), (Some(0), Some(0)), "{}", ran.text());
         let log = ran.text();
-        let mut wanted = String::from("\n");
-        for index in 0..3000 {
-            wanted.push_str(&format!("out {index}\nerr {index}\n"));
-        }
+        let lines: Vec<String> = (0..3000).map(|index| format!("out {index}\nerr {index}\n")).collect();
+        let mut wanted = format!("\n{}", lines.concat());
         wanted.push_str("section_start:1:a\r\u{1b}[0K\u{1b}[31mred\u{1b}[0m\nno endof a child\nits error\n");
         assert!(between(&log, "FROM", "TO") == wanted, "{shell}");
         assert!(log.find("edamame-guard: Nothing suspicious") > log.find("TO"), "{log}");
@@ -305,10 +303,8 @@ fn no_line_is_lost_when_the_recorder_is_killed() {
         let (ran, after) = job.run(&script);
         let log = ran.text();
         assert_eq!((ran.status.code(), after.status.code()), (Some(125), Some(125)), "{log}");
-        let mut wanted = String::from("\n");
-        for index in 0..20_000 {
-            wanted.push_str(&format!("line {index}\n"));
-        }
+        let lines: Vec<String> = (0..20_000).map(|index| format!("line {index}\n")).collect();
+        let wanted = format!("\n{}", lines.concat());
         assert!(between(&log, "FROM", "TO") == wanted, "{shell}");
         assert!(log.contains("is gone or does not answer"), "{log}");
     }

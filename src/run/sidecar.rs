@@ -1186,7 +1186,7 @@ impl Recorder {
                 answer.refused = self.keep_policy(session, policy, origin).err();
             }
             Request::Seal { .. } | Request::Drain => {
-                answer.refused = Some("the recording has no end yet".to_owned())
+                answer.refused = Some("the recording has no end yet".to_owned());
             }
             Request::Finish { client } => {
                 self.end(sensor, Some(client));
