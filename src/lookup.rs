@@ -285,6 +285,7 @@ impl Lookup {
             Activity::Launch(launch) => self.sources.launched(event.actor, launch),
             Activity::Exit { .. } => self.sources.ended(event.actor),
             Activity::Rename { to, .. } => self.sources.renamed(&to.path, event.time),
+            Activity::Symlink { target, file } => self.sources.linked(target, &file.path),
             Activity::Open { file, access } => self.sources.opened(event, file, *access),
             _ => {}
         }

@@ -19,7 +19,12 @@ pub enum Encoding {
     Split,
     Base64,
     DoubleBase64,
+    TripleBase64,
+    Base64OfHex,
+    Base64OfReversed,
+    Base32,
     Hex,
+    HexOfBase64,
     Url,
     Reversed,
     /// By 13 letters.
@@ -33,6 +38,11 @@ impl Encoding {
             Self::Split => "split",
             Self::Base64 => "base64",
             Self::DoubleBase64 => "base64 of base64",
+            Self::TripleBase64 => "base64 three times",
+            Self::Base64OfHex => "base64 of hex",
+            Self::Base64OfReversed => "base64 of the reversed value",
+            Self::Base32 => "base32",
+            Self::HexOfBase64 => "hex of base64",
             Self::Hex => "hex",
             Self::Url => "URL-encoded",
             Self::Reversed => "reversed",
@@ -150,6 +160,18 @@ fn forms(value: &[u8]) -> Vec<(Encoding, Vec<u8>)> {
         (Encoding::Rotated, value.iter().copied().map(rotated).collect()),
     ];
     let digits = crate::event::hex(value);
+    let reversed: Vec<u8> = value.iter().rev().copied().collect();
+    for start in 0..3 {
+        for digits in [digits.clone(), digits.to_ascii_uppercase()] {
+            forms.push((Encoding::Base64OfHex, base64(digits.as_bytes(), start)));
+        }
+        forms.push((Encoding::Base64OfReversed, base64(&reversed, start)));
+    }
+    for start in 0..5 {
+        let text = base32(value, start);
+        forms.push((Encoding::Base32, text.to_ascii_lowercase()));
+        forms.push((Encoding::Base32, text));
+    }
     forms.push((Encoding::Hex, digits.to_ascii_uppercase().into_bytes()));
     forms.push((Encoding::Hex, digits.into_bytes()));
     for lower in [false, true] {
@@ -158,8 +180,13 @@ fn forms(value: &[u8]) -> Vec<(Encoding, Vec<u8>)> {
     for start in 0..3 {
         let inner = base64(value, start);
         for start in 0..3 {
-            forms.push((Encoding::DoubleBase64, base64(&inner, start)));
+            let twice = base64(&inner, start);
+            forms.extend((0..3).map(|start| (Encoding::TripleBase64, base64(&twice, start))));
+            forms.push((Encoding::DoubleBase64, twice));
         }
+        let digits = crate::event::hex(&inner);
+        forms.push((Encoding::HexOfBase64, digits.to_ascii_uppercase().into_bytes()));
+        forms.push((Encoding::HexOfBase64, digits.into_bytes()));
         forms.push((Encoding::Reversed, inner.iter().rev().copied().collect()));
         let safe = |byte: &u8| match byte {
             b'+' => b'-',
@@ -198,15 +225,25 @@ fn url(value: &[u8], lower: bool) -> Vec<u8> {
 
 /// The characters that stand for `value` alone where it begins `start` bytes behind a multiple of three.
 fn base64(value: &[u8], start: usize) -> Vec<u8> {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    letters(value, start, 6, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+}
+
+/// The same of base32, behind a multiple of five.
+fn base32(value: &[u8], start: usize) -> Vec<u8> {
+    letters(value, start, 5, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")
+}
+
+/// What stands for `value` alone where each letter is `width` bits and `start` bytes are before it.
+fn letters(value: &[u8], start: usize, width: usize, letters: &[u8]) -> Vec<u8> {
     let bit = |number: usize| (value[number / 8] >> (7 - number % 8)) & 1;
     // The first bits belong to a character that holds other bytes too.
-    let first = (6 - (start * 8) % 6) % 6;
-    let whole = (value.len() * 8 - first) / 6;
+    let first = (width - (start * 8) % width) % width;
+    let whole = (value.len() * 8).saturating_sub(first) / width;
     (0..whole)
         .map(|letter| {
-            let six = (0..6).fold(0_usize, |six, at| six << 1 | usize::from(bit(first + letter * 6 + at)));
-            LETTERS[six]
+            let bits = (0..width)
+                .fold(0_usize, |bits, at| bits << 1 | usize::from(bit(first + letter * width + at)));
+            letters[bits]
         })
         .collect()
 }
@@ -225,7 +262,7 @@ struct Table {
 impl Table {
     /// A shorter text stands anywhere.
     const SHORTEST: usize = 8;
-    const SIEVE_BITS: u32 = 16;
+    const SIEVE_BITS: u32 = 18;
 
     fn insert(&mut self, text: &[u8], meaning: (usize, Encoding)) {
         let Some(end) = text.last_chunk::<8>() else { return };
@@ -414,6 +451,16 @@ mod tests {
             .collect()
     }
 
+    fn encode32(text: &[u8]) -> String {
+        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+        let bits = text.iter().fold(String::new(), |bits, byte| bits + &format!("{byte:08b}"));
+        let letters = bits.as_bytes().chunks(5).map(|five| {
+            let five = format!("{:0<5}", String::from_utf8_lossy(five));
+            char::from(LETTERS[usize::from_str_radix(&five, 2).expect("bits")])
+        });
+        letters.collect()
+    }
+
     #[test]
     fn every_form_is_found_whatever_stands_around_it() {
         for before in ["", "a", "ab", "token="] {
@@ -423,7 +470,22 @@ mod tests {
             assert_eq!(found(&[once.as_bytes()]), ["base64"], "{once}");
             assert_eq!(found(&[once.replace('+', "-").replace('/', "_").as_bytes()]), ["base64"]);
             assert_eq!(found(&[encode(once.as_bytes()).as_bytes()]), ["base64 of base64"]);
-            assert_eq!(found(&[text.chars().rev().collect::<String>().as_bytes()]), ["reversed"]);
+            assert_eq!(
+                found(&[encode(encode(once.as_bytes()).as_bytes()).as_bytes()]),
+                ["base64 three times"]
+            );
+            let reversed: String = text.chars().rev().collect();
+            assert_eq!(found(&[reversed.as_bytes()]), ["reversed"]);
+            assert_eq!(found(&[encode(reversed.as_bytes()).as_bytes()]), ["base64 of the reversed value"]);
+            let base32 = encode32(text.as_bytes());
+            assert_eq!(found(&[base32.as_bytes()]), ["base32"], "{base32}");
+            assert_eq!(found(&[base32.to_lowercase().as_bytes()]), ["base32"]);
+            assert_eq!(found(&[crate::event::hex(once.as_bytes()).as_bytes()]), ["hex of base64"]);
+            for digits in
+                [crate::event::hex(text.as_bytes()), crate::event::hex(text.as_bytes()).to_uppercase()]
+            {
+                assert_eq!(found(&[encode(digits.as_bytes()).as_bytes()]), ["base64 of hex"]);
+            }
             let digits = crate::event::hex(text.as_bytes());
             assert_eq!(found(&[digits.as_bytes()]), ["hex"]);
             assert_eq!(found(&[digits.to_uppercase().as_bytes()]), ["hex"]);

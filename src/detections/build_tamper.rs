@@ -12,7 +12,8 @@
 //! checkout; any other one by its content when it is first opened for reading; a program of the tool chain by its content when it is first
 //! started. When a compiler, an interpreter, a linker or a packager opens another object than that, or one that was written to, its
 //! content is read again. A difference that no process of the job was seen to make (from outside, from a container, by a file swapped
-//! under the mount), that a dependency made by another name of the file, or that something mounted over it makes, is told.
+//! under the mount), that a dependency made by another name of the file or by a link in its place, or that something mounted over
+//! it makes, is told.
 //!
 //! ## Why it matters
 //! What comes out of the build is then somebody else's, under the project's name and signature, and no review of the

@@ -1,11 +1,12 @@
 //! A secret of the job comes out in its log, its summary or what it uploads.
 //!
 //! ## What it sees
-//! Under `run` and in the GitLab component, what the command or the script writes to standard output and standard error, wherever that goes but to a terminal: the values of
-//! secret-like variables and of the credential files that were there at the start, plain, with anything between their characters
-//! or over several lines, in base64 (once or twice, at any place of a longer text, also the kind for URLs), hex, URL-encoded,
-//! reversed, or rotated by 13 letters. At the end the same in the job's summary, in the files for later steps, and in what is
-//! uploaded as an artifact, as far as the workflow, `.gitlab-ci.yml`, `--search` or `--artifact` names it. Only the secret's name, the form and the place are kept.
+//! Under `run` and in the GitLab component, what the command or the script writes to standard output and standard error, wherever
+//! that goes but to a terminal: the values of secret-like variables and of the credential files that were there at the start, plain,
+//! with anything between their characters or over several lines, in base64 (up to three times, at any place of a longer text, also
+//! the kind for URLs), base32, hex, hex of base64, base64 of hex or of the reversed value, URL-encoded, reversed, or rotated by 13
+//! letters. At the end the same in the job's summary, in the files for later steps, and in what is uploaded as an artifact, as far as
+//! the workflow, `.gitlab-ci.yml`, `--search` or `--artifact` names it. Only the secret's name, the form and the place are kept.
 //!
 //! ## Why it matters
 //! A public log needs no server of the attacker's, and a runner masks a secret in its plain form alone.

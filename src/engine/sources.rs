@@ -399,6 +399,24 @@ mod tests {
     }
 
     #[test]
+    fn a_dependency_puts_a_link_in_place_of_a_source() {
+        let trace = |folder: &str, link: &str| {
+            format!(
+                "1 > 2 launch /usr/bin/node node /usr/bin/npm ci
+                 2 > 3 launch /usr/bin/node node x.js in:{folder}
+                 3 delete /w/src/main.c
+                 {link}
+                 {COMPILE}"
+            )
+        };
+        let step = format!("npm ci\n{STEP}");
+        for link in ["3 symlink ../node_modules/a/evil.c /w/src/main.c", "3 symlink node_modules/a /w/src"] {
+            assert_eq!(told(&step, &trace("/w/node_modules/a", link)), FOUND, "{link}");
+            assert_eq!(told(&step, &trace("/w", link)), [""; 0], "{link}");
+        }
+    }
+
+    #[test]
     fn something_is_mounted_over_a_source() {
         let by_recipe = format!(
             "1 > 2 launch /usr/bin/make make test

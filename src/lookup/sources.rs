@@ -32,6 +32,8 @@ const BUDGET: u64 = 4 << 30;
 const LARGEST_INDEX: u64 = 128 << 20;
 /// Differences that are told.
 const TOLD: usize = 4096;
+/// Links in place of sources that are followed.
+const LINKS: usize = 64;
 /// How long the first index may take before the job goes on.
 const FIRST: Duration = Duration::from_millis(500);
 /// How long the last answers are waited for.
@@ -49,6 +51,8 @@ pub(super) struct Sources {
     objects: HashSet<u64>,
     touched: HashMap<u64, ProcessKey>,
     processes: HashMap<ProcessKey, Reader>,
+    /// Links that were put in place of sources or of folders of them: where they lead, and where they stand.
+    links: Vec<(String, String)>,
     /// What is being read: the source, and as which object.
     waiting: HashSet<(String, u64, Option<Timestamp>)>,
     ask: Sender<Request>,
@@ -146,6 +150,7 @@ impl Default for Sources {
             objects: HashSet::new(),
             touched: HashMap::new(),
             processes: HashMap::new(),
+            links: Vec::new(),
             waiting: HashSet::new(),
             ask,
             answers,
@@ -203,6 +208,28 @@ impl Sources {
         {
             self.learn(Path::new(tree), time);
         }
+    }
+
+    /// A link was made. What is opened by way of one inside the project is told by the place it leads to alone.
+    pub fn linked(&mut self, target: &str, link: &str) {
+        if !is_inside(&self.workspace, link) || self.links.len() >= LINKS {
+            return;
+        }
+        let folder = link.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let target = normal_path(&if target.starts_with('/') {
+            target.to_owned()
+        } else {
+            format!("{folder}/{target}")
+        });
+        let below = format!("{link}/");
+        let is_source = self.is_tracked(link) || self.known.keys().any(|path| path.starts_with(&below));
+        if is_source && target != link {
+            self.links.push((target, link.to_owned()));
+        }
+    }
+
+    fn is_tracked(&self, path: &str) -> bool {
+        self.known.get(path).is_some_and(|known| known.blob.is_some())
     }
 
     pub fn opened(&mut self, event: &Event, file: &event::File, access: Access) {
@@ -263,8 +290,17 @@ impl Sources {
                 format!("{directory}/{asked}")
             })
         });
-        let is_tracked = |path: &String| self.known.get(path).is_some_and(|known| known.blob.is_some());
-        asked.filter(is_tracked).or_else(|| is_inside(&self.workspace, &file.path).then(|| file.path.clone()))
+        let linked = || {
+            self.links.iter().rev().find_map(|(target, link)| {
+                let rest = file.path.strip_prefix(target.as_str())?;
+                let is_there = rest.is_empty() || rest.starts_with('/');
+                is_there.then(|| format!("{link}{rest}")).filter(|path| self.is_tracked(path))
+            })
+        };
+        asked
+            .filter(|path| self.is_tracked(path))
+            .or_else(linked)
+            .or_else(|| is_inside(&self.workspace, &file.path).then(|| file.path.clone()))
     }
 
     /// Where the object may be found: as the reader sees it, as those above it do, as we do.
@@ -729,6 +765,28 @@ mod tests {
         let metadata = path.metadata().expect("a file");
         (known.inode, known.changed) = (metadata.ino(), changed(&metadata));
         assert_eq!(project.open(1, 6, "src/a.c", READ), ["src/a.c blob:43dd47 1 3fc4ccfe745"]);
+    }
+
+    #[test]
+    fn a_link_in_place_of_a_source_is_that_source() {
+        let mut project = Project::new();
+        project.write("pack/evil.c", "two");
+        project.write("lib/a.c", "one");
+        git(project.folder.path(), &["add", "lib"]);
+        project.begin();
+        let at = |name: &str| project.folder.path().join(name).to_string_lossy().into_owned();
+        let (source, folder) = (at("src/a.c"), at("lib"));
+        project.sources.linked("../pack/evil.c", &source);
+        assert_eq!(project.open(1, 5, "pack/evil.c", READ), ["src/a.c blob:43dd47 1 3fc4ccfe745"]);
+        // By its own name, or where nothing stood, it is what it is.
+        assert_eq!(project.open(1, 6, "lib/a.c", READ), [""; 0]);
+        project.write("pack/lib/a.c", "two");
+        project.sources.linked("pack/lib", &folder);
+        assert_eq!(project.open(1, 7, "pack/lib/a.c", READ), ["lib/a.c blob:43dd47 1 3fc4ccfe745"]);
+        let new = project.folder.path().join("new.c").to_string_lossy().into_owned();
+        project.write("pack/other.c", "two");
+        project.sources.linked("pack/other.c", &new);
+        assert_eq!(project.open(1, 8, "pack/other.c", READ), [""; 0]);
     }
 
     #[test]
