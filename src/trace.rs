@@ -3,7 +3,7 @@
 //! ```text
 //! 1 > 2 launch /usr/bin/npm npm ci      process 1 forks 2, which launches the path with these arguments
 //! 2 launch /usr/bin/node node x.js      a second image in the same process
-//! 2 read ~/.aws/credentials             also: write, create, delete PATH; rename FROM TO; symlink TARGET PATH
+//! 2 read ~/.aws/credentials             also: write, both (to read and write), create, mkdir, delete PATH; rename FROM TO; symlink TARGET PATH
 //! 2 read ~/.netrc as a.txt              by this name; `is PATH`: it is the same object as this one
 //! object ~/.netrc                       a credential that was there before, as an object
 //! 2 connect 203.0.113.7:443             also: send ADDRESS (UDP)
@@ -229,11 +229,16 @@ pub(crate) fn inputs(step: &str, trace: &str) -> Vec<Input> {
                 access: Access { read: true, directory: true, ..Access::default() },
             },
             "write" => Activity::Open { file: file(), access: Access { write: true, ..Access::default() } },
+            "both" => Activity::Open {
+                file: file(),
+                access: Access { read: true, write: true, ..Access::default() },
+            },
             "create" => Activity::Open {
                 file: file(),
                 access: Access { write: true, create: true, ..Access::default() },
             },
             "chmod" => Activity::Chmod { file: file(), mode: u32::from_str_radix(rest[1], 8).unwrap() },
+            "mkdir" => Activity::Mkdir { file: file() },
             "delete" => Activity::Delete { file: file() },
             "symlink" => Activity::Symlink { target: rest[0].into(), file: File::at(absolute(rest[1])) },
             "rename" => Activity::Rename { from: file(), to: File::at(absolute(rest[1])) },

@@ -198,6 +198,50 @@ fn is_from_before(act: &Act<'_>, process: &Process) -> bool {
     is_old(&launch.executable) && launch.script.as_ref().is_none_or(is_old)
 }
 
+/// The process and what is above it in its strand.
+fn of_strand<'a>(act: &'a Act<'_>) -> impl Iterator<Item = &'a Process> {
+    std::iter::once(act.process)
+        .chain(act.lineage.ancestors(act.process.key))
+        .take_while(|process| process.strand == act.process.strand)
+}
+
+/// Whether a change of the machine is what the step is for: its own command says that it installs something, it is the
+/// code of an action that the workflow names, or it is made in a container that the job builds.
+fn is_set_up(act: &Act<'_>) -> bool {
+    if ground(act) == Ground::Foreign {
+        return false;
+    }
+    let says =
+        |word: &String| word.trim_start_matches('-').split(['-', '_', ':']).any(|word| word == "install");
+    let root = act.lineage.get(act.process.strand).filter(|root| root.standing == Standing::Command);
+    let words = root.and_then(|root| root.launch.as_deref()).map(|launch| &launch.arguments);
+    let is_container =
+        || of_strand(act).any(|process| process.tool == Some("containers") && is_from_before(act, process));
+    words.is_some_and(|words| words.iter().skip(1).any(says)) || is_actions(act) || is_container()
+}
+
+/// Whether the code of an action is at work, and the job has not changed it: `…/_actions/OWNER/NAME/REF/…`.
+fn is_actions(act: &Act<'_>) -> bool {
+    let is_action = |process: &Process| {
+        process.launch.as_deref().map(run_file).is_some_and(|file| {
+            let parts = file.split_once("/_actions/").map_or(0, |(_, rest)| rest.split('/').count());
+            parts > 3 && !act.lineage.has_written(&file)
+        })
+    };
+    ground(act) != Ground::Foreign
+        && std::iter::once(act.process).chain(act.lineage.ancestors(act.process.key)).any(is_action)
+}
+
+/// Whether the act leaves something at the path: a text, a link, another name. Not what a rename takes away.
+fn leaves(act: &Act<'_>, path: &str) -> bool {
+    match act.activity {
+        Activity::Open { access, .. } => access.write || access.create,
+        Activity::Rename { to, .. } | Activity::Link { to, .. } => to.path == path,
+        Activity::Symlink { .. } => true,
+        _ => false,
+    }
+}
+
 /// Whether what a rule looks for is this program's work, by its path and by having been there before the job.
 fn is_work(act: &Act<'_>, id: &str) -> bool {
     let path = |process: &Process| process.launch.as_deref().map(|launch| launch.program().path.clone());
@@ -252,6 +296,7 @@ pub fn is_watched(path: &str) -> bool {
                 || ci_token_abuse::is_variable_file(path)
                 || container_escape::is_disk(path)
                 || library(path).is_some()
+                || is_obedient(path)
                 || path.starts_with("/run/edamame-guard/")
         }
     }
@@ -260,6 +305,11 @@ pub fn is_watched(path: &str) -> bool {
 /// Whether a container daemon that listens on TCP does so at this port (assigned by IANA to docker).
 pub fn is_daemon_port(port: u16) -> bool {
     matches!(port, 2375 | 2376)
+}
+
+/// A program of which a copy obeys whoever calls it.
+fn is_obedient(path: &str) -> bool {
+    path.contains("bin/") && catalogue::is_object("obedient-programs", path)
 }
 
 /// Whether what came back on a connection to this address is put before the rules.
@@ -500,6 +550,9 @@ pub fn also_kept(act: &Act<'_>) -> Vec<(&'static str, String)> {
             notes.extend(remote_control::kept(act));
             notes
         }
+        (Effect::Other, Activity::Open { file, access }) if access.read && is_obedient(&file.path) => {
+            vec![("shell-read", file.path.clone())]
+        }
         (Effect::Other, Activity::Open { file, access }) => {
             let entry = of_process(&file.path);
             if let Some((pid, "cmdline")) = entry {
@@ -680,6 +733,8 @@ fn false_name(act: &Act<'_>, launch: &Launch) -> Option<String> {
 
 fn is_false_title(act: &Act<'_>, name: &str) -> bool {
     let is_its_own = act.process.launch.as_deref().is_some_and(|launch| is_named_so(act, launch, name));
+    // As lists show a thread of the kernel, and cut as the kernel cuts it: `[kworker/0:1-ev`.
+    let name = name.trim_start_matches('[').split(['/', ']']).next().unwrap_or(name);
     catalogue::is_object("trusted-names", name) && !is_its_own
 }
 
@@ -739,7 +794,7 @@ fn run_file(launch: &Launch) -> String {
 }
 
 /// A folder that anybody may write and nobody keeps anything in.
-fn is_scratch(path: &str) -> bool {
+pub fn is_scratch(path: &str) -> bool {
     ["/tmp/", "/var/tmp/", "/dev/shm/", "/run/user/"].iter().any(|folder| path.starts_with(folder))
 }
 
