@@ -515,8 +515,17 @@ impl Engine {
         }
         let Some(start) = &self.start else { return };
         let workspace = format!("{}/", start.job.workspace);
-        let is_jobs = |file: &String| self.lineage.has_written(file) && !file.starts_with(&workspace);
-        let Some((variable, file)) = settings.iter().find(|(_, file)| is_jobs(file)) else { return };
+        let is_jobs = |(name, file): &&(String, String)| match name.as_str() {
+            // A folder that anybody may fill; or a program that stands in for one of the system's.
+            "PATH" if detections::is_scratch(&format!("{file}/")) && !file.starts_with(&workspace) => true,
+            // A client's own program, which it put into an environment, is that program.
+            _ => {
+                self.lineage.has_written(file)
+                    && !file.starts_with(&workspace)
+                    && (name != "PATH" || self.lineage.placed_by(file).is_none())
+            }
+        };
+        let Some((variable, file)) = settings.iter().find(is_jobs) else { return };
         let hit = Hit {
             rule: &detections::START,
             kind: Kind::Attack,
@@ -609,10 +618,13 @@ impl Engine {
                 self.write(sequence, event, file, &start);
                 self.lineage.wrote(event.actor, &file.path);
             }
-            Activity::Delete { file }
-            | Activity::Chmod { file, .. }
-            | Activity::Chown { file, .. }
-            | Activity::Mkdir { file } => self.write(sequence, event, file, &start),
+            Activity::Mkdir { file } => {
+                self.write(sequence, event, file, &start);
+                self.lineage.made(&file.path);
+            }
+            Activity::Delete { file } | Activity::Chmod { file, .. } | Activity::Chown { file, .. } => {
+                self.write(sequence, event, file, &start);
+            }
             Activity::Connect { to, transport } | Activity::Send { to, transport } => {
                 self.connect(sequence, event, *to, *transport, &start);
             }

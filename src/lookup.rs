@@ -19,7 +19,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -68,8 +68,8 @@ fn installed() -> HashMap<u64, Vec<PathBuf>> {
     by_size
 }
 
-/// Where a runner has the files by which steps tell it something.
-const STEP_FILES: &str = "/_runner_file_commands/";
+/// Where runners have the files by which steps tell them something.
+const STEP_FILES: [&str; 2] = ["/_runner_file_commands/", "/act/workflow/"];
 /// Variables that make programs load or run a file first.
 const STARTERS: [&str; 10] = [
     "LD_PRELOAD",
@@ -84,6 +84,36 @@ const STARTERS: [&str; 10] = [
     "GIT_SSH_COMMAND",
 ];
 
+fn is_step_file(path: &str) -> bool {
+    STEP_FILES.iter().any(|folder| path.contains(folder))
+}
+
+/// Whether the file's lines are folders that come before all others where later steps look for programs.
+fn is_path_file(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    name == "path" || name == "pathcmd.txt" || name.starts_with("add_path")
+}
+
+/// The folders of such a file, and the programs in each that have the name of one of the system's.
+fn on_path(text: &str) -> Vec<(String, String)> {
+    const FOLDERS: usize = 64;
+    const SHADOWS: usize = 16;
+    let mut found = Vec::new();
+    for folder in text.lines().map(|line| line.trim().trim_end_matches('/')).take(FOLDERS) {
+        if !folder.starts_with('/') || INSTALLED.contains(&folder) {
+            continue;
+        }
+        found.push(("PATH".to_owned(), folder.to_owned()));
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().take(MOST);
+        let is_installed = |name: &std::ffi::OsString| {
+            INSTALLED.iter().any(|installed| Path::new(installed).join(name).symlink_metadata().is_ok())
+        };
+        let shadows = entries.map(|entry| entry.file_name()).filter(is_installed).take(SHADOWS);
+        found.extend(shadows.map(|name| ("PATH".to_owned(), format!("{folder}/{}", name.to_string_lossy()))));
+    }
+    found
+}
+
 /// What a file of a step sets that makes later programs start with a file: the variable, and each file.
 fn settings(path: &str) -> Vec<(String, String)> {
     const LARGEST: u64 = 1 << 20;
@@ -97,6 +127,9 @@ fn settings(path: &str) -> Vec<(String, String)> {
         Ok(String::from_utf8_lossy(&text).into_owned())
     };
     let text = read().unwrap_or_default();
+    if is_path_file(path) {
+        return on_path(&text);
+    }
     let mut found = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
@@ -315,7 +348,7 @@ impl Lookup {
                 }
                 Activity::Launch(launch) => self.launch(event.actor, event.time, launch),
                 Activity::Open { file, access } if access.write || access.create => {
-                    if access.write && file.path.contains(STEP_FILES) && self.setters.len() < MOST {
+                    if access.write && is_step_file(&file.path) && self.setters.len() < MOST {
                         self.setters.insert(event.actor, file.path.clone());
                     }
                     self.wrote(event.actor, &file.path)
@@ -655,6 +688,22 @@ mod tests {
         let found = settings(path.to_str().expect("plain"));
         let wanted = [("LD_PRELOAD", "/tmp/a.so"), ("BASH_ENV", "/tmp/b.sh")];
         assert_eq!(found, wanted.map(|(name, file)| (name.to_owned(), file.to_owned())));
+    }
+
+    #[test]
+    fn a_steps_path_file_is_read_for_folders_and_for_programs_in_the_place_of_others() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, tools) = (folder.path().join("add_path_1"), folder.path().join("tools"));
+        std::fs::create_dir(&tools).expect("a folder");
+        for name in ["ls", "a-name-of-its-own"] {
+            std::fs::write(tools.join(name), "").expect("written");
+        }
+        let tools = tools.to_str().expect("plain");
+        std::fs::write(&path, format!("{tools}/\n/usr/bin\nrelative\n/not/there\n")).expect("written");
+        let found = settings(path.to_str().expect("plain"));
+        let files: Vec<&str> = found.iter().map(|(_, file)| file.as_str()).collect();
+        assert_eq!(files, [tools, &format!("{tools}/ls"), "/not/there"]);
+        assert!(found.iter().all(|(name, _)| name == "PATH"));
     }
 
     #[test]

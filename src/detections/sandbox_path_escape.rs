@@ -410,11 +410,17 @@ mod tests {
     fn start_up_files_changed_through_a_link_or_by_climbing() {
         recipe(
             "3 symlink /home/u /w/notes\n3 write ~/.profile as /w/notes/.profile",
-            &["!sandbox-path-escape attack high /home/u/.profile"],
+            &[
+                "!sandbox-path-escape attack high /home/u/.profile",
+                "!startup-hijack attack high /home/u/.profile",
+            ],
         );
         recipe(
             "3 create ~/.bashrc as /w/out/../../home/u/.bashrc",
-            &["!sandbox-path-escape attack high /home/u/.bashrc"],
+            &[
+                "!sandbox-path-escape attack high /home/u/.bashrc",
+                "!startup-hijack attack high /home/u/.bashrc",
+            ],
         );
     }
 

@@ -1,10 +1,16 @@
 //! Code or settings are put where every later shell, program or step starts from.
 //!
 //! ## What it sees
-//! By other people's code: a shell's start-up file; what the loader puts into every program; Python's `sitecustomize` and start-up
-//! lines (`.pth`) outside a build folder; the settings of package clients and downloaders in a home; the files by which a step of a
-//! workflow sets variables and the path of later steps. By the project's own code the same start-up lines of Python and the like count
-//! once a program that started with them reads a credential or connects to a bare address. A program that was started with a library of
+//! A shell's or a session's start-up file; Python's `sitecustomize` and start-up lines (`.pth`) outside a build folder, and what other
+//! languages load first (Node's global modules and npm itself, Ruby's `site_ruby`, PHP's `conf.d`, Perl's `sitecustomize`, R's profiles); the
+//! settings of package clients and downloaders in a home; a repository's `.git/config` that something else than git writes. By other
+//! people's code, and by the project's own where neither the step names the file nor a client keeps it.
+//!
+//! By other people's code also what the loader puts into every program, and the files by which a step of a workflow sets variables and
+//! the path of later steps. Of the project's own code these count by what it wrote: variables that make programs load a file from outside
+//! the workspace, and on the path a scratch folder, or one where the job put a program under the name of one of the system's.
+//!
+//! A program that started with such lines and reads a credential or connects to a bare address. A program that was started with a library of
 //! the job's in `LD_PRELOAD`, or with a file from a scratch folder in `NODE_OPTIONS` or `BASH_ENV`, and does that.
 //!
 //! ## Why it matters
@@ -14,16 +20,21 @@
 //! Put the file back, and remove the package that wrote it. Nothing that ran after it in this job can be trusted.
 //!
 //! ## Known limits
-//! The project's own scripts set variables of later steps as a matter of course: of them only what makes programs load a file from outside
-//! the workspace counts. A step file is read when its writer ends; what is put back before is not seen. A shell start-up file that the
-//! project changes stays a note.
+//! The project's own scripts set variables and the path of later steps as a matter of course. A step file is read when its writer ends; what is
+//! put back before is not seen. An installer that the step's own text fetched and runs may change the shell's start: that stays a note, and
+//! so does what a command changes that says it installs, an action, and a container that the job builds. What is in a file is not looked at: a
+//! recipe that puts a plain folder on Python's path by hand is told like one that puts code there.
 
-use super::{Act, Detection, Ground, Hit, attack, ground, is_bare, is_scratch, named};
+use super::{
+    Act, Detection, Ground, Hit, attack, ground, is_bare, is_scratch, is_set_up, is_work, leaves, named,
+    of_strand, persistence, reads_its_input, run_file,
+};
 use crate::catalogue;
-use crate::divergence::Effect;
+use crate::divergence::{Effect, Explanation};
 use crate::event::{Activity, Launch};
 use crate::finding::{Confidence, RuleId, Severity, Technique};
 use crate::intent::basename;
+use crate::lineage::{Process, Standing};
 
 pub const DETECTION: Detection = Detection {
     id: RuleId("startup-hijack"),
@@ -119,32 +130,125 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         return misled(act);
     }
     let Effect::Write { path, store } = act.effect else { return Vec::new() };
-    // What every program of the machine loads is no part of anybody's build.
-    let is_everybodys =
-        ground(act) == Ground::Project && path == "/etc/ld.so.preload" && act.explanation.is_undeclared();
-    if (ground(act) != Ground::Foreign && !is_everybodys) || matches!(act.activity, Activity::Delete { .. }) {
+    let ground = ground(act);
+    if ground == Ground::Named || matches!(act.activity, Activity::Delete { .. }) {
         return Vec::new();
     }
-    let in_home = || {
-        act.context.all_homes.iter().any(|home| {
-            let below = path.strip_prefix(home.as_str()).and_then(|rest| rest.strip_prefix('/'));
-            below.is_some_and(|rest| catalogue::is_object("client-settings", rest))
-        })
-    };
+    let is_foreign = ground == Ground::Foreign;
+    // The project's own code: only what it leaves there, and what neither the step's words nor its work explain.
+    if !is_foreign && (!leaves(act, path) || is_set_up(act) || !is_unsaid(act)) {
+        return Vec::new();
+    }
+    let sure = |by_others| if is_foreign { by_others } else { Confidence::Medium };
     let (what, confidence) = match store {
         Some(store) if matches!(store.id.as_str(), "shell-start-up" | "loader") => {
-            if act.explanation.reason().is_some() {
+            // What every program of the machine loads is no part of anybody's build; where else the loader looks may be.
+            let is_projects = store.id == "shell-start-up" && !is_installer(act) && !is_client(act)
+                || path == "/etc/ld.so.preload";
+            if act.explanation.reason().is_some() || (!is_foreign && !is_projects) {
                 return Vec::new();
             }
-            (store.title.as_str(), if is_everybodys { Confidence::Medium } else { Confidence::High })
+            (store.title.as_str(), sure(Confidence::High))
         }
-        None if catalogue::is_object("step-files", path) => ("what later steps start with", Confidence::High),
-        None if is_python_start(path) => ("what every Python program starts with", Confidence::High),
-        None if in_home() => ("the settings of a client", Confidence::Medium),
+        // What the project's own code says there is read when it ends.
+        None if is_foreign && catalogue::is_object("step-files", path) => {
+            ("what later steps start with", Confidence::High)
+        }
+        None if is_python_start(path) => {
+            if !is_foreign && (is_scratch(path) || is_new_environment(act, path) || is_python_installer(act))
+            {
+                return Vec::new();
+            }
+            ("what every Python program starts with", sure(Confidence::High))
+        }
+        None if is_in_homes(act, "client-settings", path) => {
+            if !is_foreign && is_client(act) {
+                return Vec::new();
+            }
+            ("the settings of a client", Confidence::Medium)
+        }
+        None if catalogue::is_object("language-start-up", path)
+            || is_in_homes(act, "language-start-up-home", path) =>
+        {
+            if is_client(act) {
+                return Vec::new();
+            }
+            ("what every program of its language starts with", Confidence::Medium)
+        }
+        None if catalogue::is_object("git-settings", path) => {
+            if !leaves(act, path) || !persistence::is_strangers_repository(act, path) {
+                return Vec::new();
+            }
+            ("what git runs in this repository", Confidence::Medium)
+        }
         Some(_) | None => return Vec::new(),
     };
     let title = format!("{} changed {what}", named(act.lineage, act.process.key));
     attack(act, &DETECTION, (Severity::High, confidence), title, path)
+}
+
+/// Whether neither the text names the file nor a tool keeps it: that anything may write in a home explains nothing.
+fn is_unsaid(act: &Act<'_>) -> bool {
+    matches!(act.explanation, Explanation::Undeclared { .. } | Explanation::Derived(_))
+}
+
+/// Whether the file is one of these below the home of a user.
+fn is_in_homes(act: &Act<'_>, id: &str, path: &str) -> bool {
+    let below = |home: &String| path.strip_prefix(home.as_str())?.strip_prefix('/');
+    act.context.all_homes.iter().filter_map(below).any(|rest| catalogue::is_object(id, rest))
+}
+
+/// Whether a client of packages, registries or clouds is itself at work: it keeps its own settings.
+fn is_client(act: &Act<'_>) -> bool {
+    let tool = act.process.tool.and_then(crate::commands::by_id);
+    // `bundle exec` and `dotnet test` run the project's code in themselves.
+    let words = act.process.launch.as_deref().map_or(&[][..], |launch| &launch.arguments);
+    let runs_project = words.iter().any(|word| matches!(word.as_str(), "exec" | "run" | "test" | "vstest"));
+    tool.is_some_and(|tool| tool.group.is_some() || matches!(tool.id, "containers" | "clouds" | "forges"))
+        || (is_work(act, "settings-keepers") && !runs_project)
+}
+
+/// Whether the packages' folder is one that the job itself made in the workspace: nobody else starts there.
+fn is_new_environment(act: &Act<'_>, path: &str) -> bool {
+    let folder = path.split_once("-packages/").map(|(before, _)| format!("{before}-packages"));
+    path.starts_with(&format!("{}/", act.context.job.workspace))
+        && folder.is_some_and(|folder| act.lineage.has_made(&folder))
+}
+
+/// Whether it is a Python installer's work: pip itself, its helper, or the module that a recipe starts as one.
+fn is_python_installer(act: &Act<'_>) -> bool {
+    const MODULES: &[&str] =
+        &["pip", "venv", "virtualenv", "ensurepip", "uv", "poetry", "pdm", "build", "installer"];
+    let is_installer = |tool: &str| matches!(tool, "pip" | "system-packages");
+    let helped = || act.lineage.helped(act.process.key).and_then(|helped| helped.tool);
+    // `python3 -m venv`, unless the job put a module of that name where Python looks first.
+    let is_module = |process: &Process| {
+        let Some(launch) = process.launch.as_deref() else { return false };
+        let mut words = launch.arguments.iter().skip(1);
+        let module = words
+            .find(|word| !word.starts_with("--") && word.starts_with('-') && word.ends_with('m'))
+            .and_then(|_| words.next());
+        module.is_some_and(|module| {
+            let beside =
+                |file: &str| act.lineage.has_written(&format!("{}/{module}{file}", launch.directory));
+            basename(&launch.executable.path).starts_with("python")
+                && MODULES.contains(&module.as_str())
+                && !beside(".py")
+                && !beside("/__init__.py")
+        })
+    };
+    act.process.tool.is_some_and(is_installer)
+        || (act.process.standing == Standing::Helper && helped().is_some_and(is_installer))
+        || of_strand(act).any(is_module)
+}
+
+/// Whether the step's own text fetched a script and runs it, or reads it from a pipe: the usual way to install a tool chain,
+/// which then adds itself to the shell's start.
+fn is_installer(act: &Act<'_>) -> bool {
+    let root = act.lineage.get(act.process.strand);
+    let root = root.filter(|root| root.standing == Standing::Command && root.tool == Some("shells"));
+    root.and_then(|root| root.launch.as_deref())
+        .is_some_and(|launch| reads_its_input(launch) || act.lineage.has_written(&run_file(launch)))
 }
 
 /// An install script, or what nothing explains, makes a program load its own file first.
@@ -230,13 +334,125 @@ mod tests {
                 "{act}: {lines:?}"
             );
         }
-        let lines = findings(step, "", planted);
-        assert!(!lines.iter().any(|line| line.contains("startup-hijack")), "{lines:?}");
         // A client's own lines are nobody's trap.
         let own = planted.replace("python3 x.py", "python3 /usr/bin/pip install x");
         let lines =
             findings("make\npython3.11 -c 'print(1)'\n", "", &format!("{own}4 read ~/.aws/credentials"));
         assert!(!lines.iter().any(|line| line.contains("startup-hijack")), "{lines:?}");
+    }
+
+    fn told(step: &str, trace: &str) -> Vec<String> {
+        let lines = findings(step, "", trace);
+        lines.into_iter().filter(|line| line.contains("startup-hijack")).collect()
+    }
+
+    #[test]
+    fn what_shells_languages_clients_and_git_start_with_is_changed_by_a_recipe() {
+        const PLACES: &[&str] = &[
+            "/home/u/.bash_aliases",
+            "/home/u/.zshenv",
+            "/home/u/.bash_logout",
+            "/home/u/.config/fish/config.fish",
+            "/home/u/.config/fish/conf.d/x.fish",
+            "/home/u/.config/environment.d/x.conf",
+            "/home/u/.xprofile",
+            "/home/u/.pam_environment",
+            "/home/u/.inputrc",
+            "/home/u/.tcshrc",
+            "/home/u/.config/nushell/config.nu",
+            "/home/u/.config/powershell/profile.ps1",
+            "/etc/profile.d/x.sh",
+            "/usr/local/lib/python3.11/dist-packages/zz.pth",
+            "/usr/lib/python3/dist-packages/sitecustomize.py",
+            "/w/.venv/lib/python3.11/site-packages/a.pth",
+            "/usr/local/lib/node_modules/npm/lib/cli.js",
+            "/usr/lib/ruby/vendor_ruby/rubygems/defaults/operating_system.rb",
+            "/etc/php/8.2/cli/conf.d/99-x.ini",
+            "/home/u/.config/pip/pip.conf",
+            "/home/u/.cargo/config.toml",
+            "/home/u/.gradle/init.d/x.gradle",
+            "/home/u/.m2/settings.xml",
+            "/home/u/.npmrc",
+            "/home/u/.yarnrc.yml",
+            "/w/.git/config",
+            "/home/u/src/a/.git/config",
+        ];
+        for (step, above) in [
+            ("make all\n", "1 > 2 launch /usr/bin/make make all\n2 > 3 launch /usr/bin/perl perl x.pl\n"),
+            (
+                "npm test\n",
+                "1 > 2 launch /usr/bin/node node /usr/bin/npm test\n2 > 3 launch /usr/bin/node node x.js\n",
+            ),
+            (
+                "uv run t.py\n",
+                "1 > 2 launch /usr/bin/uv uv run t.py\n2 > 3 launch /usr/bin/python3.11 python3 t.py\n",
+            ),
+            ("python3 tests/run.py\n", "1 > 3 launch /usr/bin/python3.11 python3 tests/run.py\n"),
+        ] {
+            // More of one program would be told as one.
+            for places in PLACES.chunks(15) {
+                let acts: String = places.iter().map(|path| format!("3 create {path}\n")).collect();
+                let lines = told(step, &format!("{above}{acts}"));
+                for path in places {
+                    let wanted = format!("!startup-hijack attack high {path}");
+                    assert!(lines.contains(&wanted), "{step}{path}: {lines:?}");
+                }
+            }
+        }
+        // By a tool that copies what it is given.
+        let copied =
+            "1 > 2 launch /usr/bin/make make all\n2 > 3 launch /usr/bin/curl curl -o x y\n3 create ~/.npmrc";
+        assert_eq!(told("make all\n", copied), ["!startup-hijack attack high /home/u/.npmrc"]);
+    }
+
+    #[test]
+    fn who_keeps_these_files_and_what_the_step_says_stay_quiet() {
+        let make = "1 > 2 launch /usr/bin/make make all\n";
+        for (step, trace) in [
+            // The step names the file, or the tool that keeps it.
+            ("mkdir -p ~/.m2 && echo x > ~/.m2/settings.xml\n", "1 create ~/.m2/settings.xml".to_owned()),
+            ("echo 'alias x=y' >> ~/.bash_aliases\n", "1 write ~/.bash_aliases".to_owned()),
+            (
+                "bundle config set path x\n",
+                "1 > 2 launch /usr/bin/ruby3.1 ruby /usr/bin/bundle config set path x\n2 launch /usr/bin/bundle bundle config set path x\n2 create ~/.bundle/config".to_owned(),
+            ),
+            // A recipe's clients at their work.
+            ("make all\n", format!("{make}2 > 3 launch /usr/bin/node node /usr/bin/npm config set registry x\n3 create ~/.npmrc")),
+            ("make all\n", format!("{make}2 > 3 launch /usr/bin/docker docker login\n3 create ~/.docker/config.json")),
+            ("make all\n", format!("{make}2 > 3 launch /usr/bin/python3.11 python3 /usr/bin/pip install x\n3 create /w/.venv/lib/python3.11/site-packages/x.pth")),
+            (
+                "make all\n",
+                format!("{make}2 > 3 launch /usr/bin/python3.11 python3 -Im venv .venv\n3 > 4 launch /usr/bin/python3.11 python3 -c x\n4 create /w/.venv/lib/python3.11/site-packages/distutils-precedence.pth"),
+            ),
+            ("make all\n", format!("{make}2 > 3 launch /usr/bin/python3.11 python3 -m pip install x\n3 create ~/.local/lib/python3.11/site-packages/x.pth")),
+            ("make all\n", format!("{make}2 > 3 launch /usr/bin/python3.11 python3 t.py\n3 create /tmp/t/lib/python3.11/site-packages/x.pth")),
+            ("make all\n", format!("{make}2 > 3 launch /usr/bin/git git config user.name x\n3 create /w/.git/config.lock\n3 rename /w/.git/config.lock /w/.git/config")),
+            ("make all\n", format!("{make}2 > 3 launch /usr/bin/python3.11 python3 t.py\n3 create /srv/r/.git/HEAD\n3 create /srv/r/.git/config")),
+            ("make all\n", format!("{make}2 > 3 launch /usr/bin/perl perl x.pl\n3 delete ~/.npmrc\n3 delete ~/.bash_logout")),
+            (
+                "make all\n",
+                format!(
+                    "{make}2 > 3 launch /usr/bin/python3.11 python3 t.py\n3 mkdir /w/env/lib/site-packages\n3 create /w/env/lib/site-packages/x.pth"
+                ),
+            ),
+            // An installer that the step fetched, an action, an installation, a package.
+            (
+                "curl -fsSL https://tool.example/up.sh -o up.sh && sh up.sh\n",
+                "1 > 2 launch /usr/bin/curl curl -o up.sh x\n2 create /w/up.sh\n1 > 3 launch /usr/bin/dash@/usr/bin/sh sh up.sh\n3 write ~/.profile\n3 > 4 launch /usr/bin/tee tee\n4 write ~/.bashrc".to_owned(),
+            ),
+            (
+                "curl -fsSL https://tool.example/up.sh | sh -s -- -y\n",
+                "1 > 3 launch /usr/bin/dash@/usr/bin/sh sh -s -- -y\n3 write ~/.profile".to_owned(),
+            ),
+            (
+                "node /home/runner/work/_actions/actions/setup-java/v4/dist/setup/index.js\n",
+                "1 > 2 launch /usr/bin/node node /home/runner/work/_actions/actions/setup-java/v4/dist/setup/index.js\n2 create ~/.m2/settings.xml".to_owned(),
+            ),
+            ("make install\n", "1 > 2 launch /usr/bin/make make install\n2 > 3 launch /usr/bin/dash sh x.sh\n3 create /etc/profile.d/x.sh".to_owned()),
+            ("apt-get install x\n", "1 > 2 launch /usr/bin/apt-get apt-get install x\n2 > 3 launch /usr/bin/dpkg dpkg x\n3 create /etc/profile.d/x.sh\n3 create /etc/php/8.2/cli/conf.d/20-x.ini".to_owned()),
+        ] {
+            assert_eq!(told(step, &trace), [""; 0], "{step}{trace}");
+        }
     }
 
     #[test]
