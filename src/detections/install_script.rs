@@ -3,7 +3,8 @@
 //! ## What it sees
 //! Other people's code below a package client that does two of these: it connects to something nothing explains, and it runs a program
 //! that this job put into a scratch folder or into a home, outside of the package, or a copy of one of the system's. It writes what the
-//! next job does, and runs or sends something. It asks for one name that spells data. And a script that runs at all where the
+//! next job does, and runs or sends something. A package's own script that changes by what the project is built: a `Makefile`, a
+//! `Dockerfile`, a manifest of the checkout that was there before. It asks for one name that spells data. And a script that runs at all where the
 //! policy denies it or the step's own words turn scripts off.
 //!
 //! ## Why it matters
@@ -72,12 +73,52 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         (Effect::Write { path, .. }, _) if catalogue::is_object("job-definitions", path) => {
             defined(act, path)
         }
+        (Effect::Write { path, .. }, activity) => rebuilt(act, path, activity),
         (Effect::Other, Activity::Query { name, .. }) if egress_covert_channel::is_whole(name) => {
             let title = format!("An install script asked for a name that spells data ({})", act.process.name);
             attack(act, &DETECTION, (Severity::Medium, Confidence::Medium), title, name)
         }
         _ => Vec::new(),
     }
+}
+
+/// It changes by what the project itself is built: a file of the checkout that was there before.
+fn rebuilt(act: &Act<'_>, path: &str, activity: &Activity) -> Vec<Hit> {
+    const KEPT: &[&str] =
+        &["node_modules/", "vendor/", "third_party/", "target/", "build/", "dist/", ".git/"];
+    let Some(below) = path.strip_prefix(act.context.job.workspace.as_str()) else { return Vec::new() };
+    let below = below.trim_start_matches('/');
+    let is_change = match activity {
+        Activity::Open { access, .. } => access.write && !access.create && !act.lineage.has_made(path),
+        Activity::Truncate { .. } => !act.lineage.has_made(path),
+        Activity::Rename { to, .. } => to.path == path && !act.lineage.has_made(path),
+        _ => false,
+    };
+    // A client's own settings, and the manifest that it keeps.
+    let is_client =
+        act.process.tool.and_then(crate::commands::by_id).is_some_and(|tool| tool.group.is_some());
+    let is_kept = KEPT.iter().any(|part| below.starts_with(part) || below.contains(&format!("/{part}")));
+    if !is_change
+        || is_client
+        || is_kept
+        || !catalogue::is_object("build-definitions", below)
+        || !is_dependencys(act)
+    {
+        return Vec::new();
+    }
+    let title = format!("An install script changed {below}, by which this project is built");
+    attack(act, &DETECTION, (Severity::High, Confidence::Medium), title, path)
+}
+
+/// Whether the script belongs to a package, not to the project's own manifest: it was started in the package's folder.
+fn is_dependencys(act: &Act<'_>) -> bool {
+    const PACKAGES: &[&str] = &["/node_modules/", "/vendor/", "/site-packages/", "/.cargo/", "/third_party/"];
+    let chain = std::iter::once(act.process).chain(act.lineage.ancestors(act.process.key));
+    let first = chain.take_while(|process| process.standing == Standing::Script).last();
+    let Some(launch) = first.and_then(|process| process.launch.as_deref()) else { return false };
+    let folder = format!("{}/", launch.directory);
+    !folder.starts_with(&format!("{}/", act.context.job.workspace))
+        || PACKAGES.iter().any(|part| folder.contains(part))
 }
 
 /// A program of its own is run, after it talked to somebody.
@@ -161,6 +202,35 @@ mod tests {
 
     fn told(trace: &str) -> bool {
         findings("npm ci\n", "", trace).iter().any(|line| line.starts_with("!install-script attack high"))
+    }
+
+    #[test]
+    fn a_package_changes_by_what_the_project_is_built() {
+        let told = |above: &str, act: &str| {
+            let lines = findings(
+                "npm ci\n",
+                "",
+                &format!("1 > 2 launch /usr/bin/node node /usr/bin/npm ci\n{above}\n{act}"),
+            );
+            lines.into_iter().filter(|line| line.contains("install-script")).collect::<Vec<_>>()
+        };
+        let package = "2 > 3 launch /usr/bin/dash sh -c x in:/w/node_modules/a";
+        for path in ["/w/Makefile", "/w/Dockerfile", "/w/package.json", "/w/sub/CMakeLists.txt"] {
+            for act in ["3 write", "3 rename /w/x", "3 truncate"] {
+                let lines = told(package, &format!("{act} {path}"));
+                assert_eq!(lines, [format!("!install-script attack high {path}")], "{act}");
+            }
+        }
+        for (above, act) in [
+            // The project's own script, npm itself, what is made anew, and what packages keep for themselves.
+            ("2 > 3 launch /usr/bin/dash sh -c x", "3 write /w/package.json"),
+            (package, "2 write /w/package.json"),
+            (package, "3 create /w/Makefile\n3 write /w/Makefile"),
+            (package, "3 write /w/node_modules/a/Makefile"),
+            (package, "3 write /w/src/a.c"),
+        ] {
+            assert_eq!(told(above, act), [""; 0], "{act}");
+        }
     }
 
     #[test]

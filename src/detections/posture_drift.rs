@@ -7,6 +7,9 @@
 //! configuration of git, package clients and coding agents. A difference is tied to the process that
 //! was seen to write the file.
 //!
+//! Who may become root is nobody's build: there, and where a user comes to have root's number, a change by the project's own code weighs as
+//! much as that by others'.
+//!
 //! A write that nothing explains is told at once by `run --watch`, with its program and step. The reading
 //! after the last step says whether the change stayed; only then it is a finding of the report.
 //!
@@ -134,6 +137,31 @@ mod tests {
             ),
             &[],
         );
+    }
+
+    #[test]
+    fn another_user_with_roots_number_is_told_of_a_recipe_too() {
+        let told = |before: &str, after: &str| {
+            findings(
+                "make\n",
+                "",
+                &format!(
+                    "before second-root /etc/passwd a_644_0:0{before}
+                     after second-root /etc/passwd b_644_0:0{after}
+                     1 > 2 launch /usr/bin/make make
+                     2 > 3 launch /usr/bin/perl perl x.pl
+                     3 write /etc/passwd"
+                ),
+            )
+        };
+        assert_eq!(told("", "_weak"), ["!posture-drift posture high /etc/passwd"]);
+        for (before, after) in [("", ""), ("_weak", "_weak"), ("_weak", "")] {
+            assert_eq!(
+                told(before, after),
+                ["file-undeclared divergence low /etc/passwd"],
+                "{before} {after}"
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The job changes the runner that runs it.
 //!
 //! ## What it sees
-//! The runner's programs, settings and credentials, and the actions it downloaded, written by other people's or the project's own code.
+//! The runner's programs, settings and credentials, the actions it downloaded, and the scripts of steps that are still to come, written by
+//! other people's or the project's own code.
 //! A runner that such code registers or starts itself: by the files that registering leaves side by side, and by its program. A process
 //! that is given another mark than the one by which the runner ends what a job leaves behind, and one that a program of the project
 //! forked off and left behind when it ended.
@@ -13,7 +14,8 @@
 //! Throw the machine away and register the runner anew. Runners for one job each have nothing to take over.
 //!
 //! ## Known limits
-//! Runners are known by their usual folders and programs. What an action installs below itself does not count. A daemon that outlives
+//! Runners are known by their usual folders and programs; the scripts of steps by the folder that the job's own step files lie in, too.
+//! A script that was not there before is nobody's step. What an action installs below itself does not count. A daemon that outlives
 //! the job and was started as a program of its own is a line in the report's gaps: many jobs leave some.
 
 use super::{Act, Detection, Ground, Hit, attack, ground, named};
@@ -68,6 +70,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         (Effect::Write { path, .. }, _) => {
             let mut hits = registered(act, path);
             hits.extend(changed(act, path));
+            hits.extend(rewritten(act, path));
             hits
         }
         (Effect::Launch { program }, Activity::Launch(launch)) => {
@@ -94,6 +97,37 @@ fn changed(act: &Act<'_>, path: &str) -> Vec<Hit> {
         return Vec::new();
     }
     let title = format!("{} changed the runner that runs this job", named(act.lineage, act.process.key));
+    attack(act, &DETECTION, (Severity::Critical, sureness(act)), title, path)
+}
+
+/// The script of a step that is still to come, or what a later step is told, gets another text.
+fn rewritten(act: &Act<'_>, path: &str) -> Vec<Hit> {
+    let was_there = match act.activity {
+        Activity::Open { access, .. } => access.write && !access.create && !act.lineage.has_made(path),
+        Activity::Rename { to, .. } => to.path == path && !act.lineage.has_made(path),
+        Activity::Truncate { .. } => !act.lineage.has_made(path),
+        _ => false,
+    };
+    // The runner's own folder for the job lies above its files for steps.
+    let is_of_runner = || {
+        let own = act.process.launch.as_deref().into_iter();
+        let above = act.lineage.ancestors(act.process.key).filter_map(|above| above.launch.as_deref());
+        let folders = own.chain(above).filter_map(|launch| {
+            let output = launch.environment.get("GITHUB_OUTPUT")?;
+            Some(output.split_once("/_runner_file_commands/")?.0)
+        });
+        let (folder, name) = path.rsplit_once('/').unwrap_or_default();
+        let is_script = [".sh", ".ps1", ".py", ".cmd", ".js"].iter().any(|ending| name.ends_with(ending));
+        is_script && folders.take(1).any(|of_job| of_job == folder)
+    };
+    if ground(act) == Ground::Named
+        || !was_there
+        || matches!(act.explanation, Explanation::Declared(_))
+        || !(catalogue::is_object("step-scripts", path) || is_of_runner())
+    {
+        return Vec::new();
+    }
+    let title = format!("{} changed what a later step runs", named(act.lineage, act.process.key));
     attack(act, &DETECTION, (Severity::Critical, sureness(act)), title, path)
 }
 
@@ -191,6 +225,35 @@ mod tests {
                 assert!(findings(step, "", &trace).contains(&wanted), "{path}");
             }
         }
+    }
+
+    #[test]
+    fn scripts_of_steps_that_are_still_to_come() {
+        let told = |trace: &str| {
+            let build = "1 > 2 launch /usr/bin/make make build ^GITHUB_OUTPUT=/srv/t/_runner_file_commands/set_output_1
+                         2 > 3 launch /usr/bin/python3.11 python3 x.py";
+            let lines = findings("make build\n", "", &format!("{build}\n{trace}"));
+            lines.into_iter().filter(|line| line.contains("runner-takeover")).collect::<Vec<_>>()
+        };
+        for (act, path) in [
+            ("3 write", "/srv/t/6a1f-next.sh"),
+            ("3 truncate", "/srv/t/6a1f-next.sh"),
+            ("3 rename /tmp/x", "/srv/t/6a1f-next.sh"),
+            ("3 write", "/home/runner/work/_temp/6a1f.sh"),
+            ("3 write", "/scripts-12-345/build_script"),
+        ] {
+            assert_eq!(told(&format!("{act} {path}")), [format!("!runner-takeover attack critical {path}")]);
+        }
+        for trace in [
+            "3 create /srv/t/own.sh\n3 write /srv/t/own.sh",
+            "3 write /srv/t/notes.txt",
+            "3 write /srv/t/sub/x.sh",
+            "3 write /srv/other/x.sh",
+        ] {
+            assert_eq!(told(trace), [""; 0], "{trace}");
+        }
+        let step = "1 > 2 launch /usr/bin/sed sed -i x /home/runner/work/_temp/a.sh\n2 write /home/runner/work/_temp/a.sh";
+        assert_eq!(findings("sed -i s/a/b/ /home/runner/work/_temp/a.sh\n", "", step), [""; 0]);
     }
 
     #[test]

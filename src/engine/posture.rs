@@ -21,6 +21,9 @@ use crate::policy::{Policy, quoted_step};
 const GRAVE: &[&str] =
     &["sudoers", "passwordless-sudo", "second-root", "unasked-sudo", "sudoers-rights", "root-by-group"];
 
+/// Checks that are told although they only look at how things are: it came to be so in this job.
+const TURNED: &[&str] = &["second-root"];
+
 /// What the facts said so far, and who wrote what any check looks at.
 #[derive(Debug, Default)]
 pub(super) struct Snapshots {
@@ -427,7 +430,8 @@ impl Engine {
         else {
             return Vec::new();
         };
-        if check.is_static || after.unchanged {
+        let has_turned = TURNED.contains(&check.id.as_str());
+        if (check.is_static && !has_turned) || after.unchanged {
             return Vec::new();
         }
         let keys =
@@ -444,6 +448,10 @@ impl Engine {
                 (Some(old), Some(new)) if old != new => "changed",
                 _ => return None,
             };
+            let is_weak = |value: Option<&String>| value.is_some_and(|value| check.is_weak(value));
+            if has_turned && (is_weak(old) || !is_weak(new)) {
+                return None;
+            }
             let (object, file) = key.clone();
             Some(Change { object, file, how, before: old.cloned(), after: new.cloned() })
         })
