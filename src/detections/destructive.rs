@@ -2,7 +2,8 @@
 //!
 //! ## What it sees
 //! Fifty or more files of a home, or of the workspace's sources and history, deleted or emptied in one strand by code that the step's
-//! text does not name; in a home also overwritten or given other names, and fewer files when they are all over it. By other people's
+//! text does not name; in a home also overwritten or given other names, and fewer files when they are all over it. On any other file system
+//! files that are emptied, overwritten or given other names. By other people's
 //! code, files of the system as well. What the job itself made, caches, installed packages and build output do not count. A disk opened
 //! for writing.
 //!
@@ -13,11 +14,12 @@
 //! Restore the files, and look at the first deletion in the recording for who began.
 //!
 //! ## Known limits
-//! Overwriting in place in the workspace is seen as ordinary writing. What a cloud or a database is told to delete is not seen. In the
+//! Overwriting in place in the workspace is seen as ordinary writing; a file that is opened for reading and writing counts once it is given
+//! another name or removed. What the project's own code only removes outside of a home and the workspace does not count. What a cloud or a database is told to delete is not seen. In the
 //! workspace only other people's code and coding agents are looked at: recipes that clean up are ordinary. What an agent's task names is
 //! meant.
 
-use super::{Act, Detection, Ground, Hit, attack, ground, is_task, named};
+use super::{Act, Detection, Ground, Hit, attack, ground, is_scratch, is_set_up, is_task, named};
 use crate::divergence::Effect;
 use crate::event::Activity;
 use crate::finding::{Confidence, RuleId, Severity, Technique};
@@ -99,7 +101,8 @@ fn place(act: &Act<'_>, path: &str) -> Option<&'static str> {
             && launch.is_some_and(|launch| launch.arguments.iter().any(|word| word == "clean"))
     };
     let is_gits = act.process.tool == Some("git") && ground(act) != Ground::Foreign && !cleans(act.process);
-    if act.lineage.has_written(path) || is_gits {
+    // What was there before and was written over in place may go under another name, or away.
+    if (act.lineage.has_written(path) && !is_overwritten(act, path)) || is_gits {
         return None;
     }
     let below = |folder: &str| path.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
@@ -122,12 +125,19 @@ fn place(act: &Act<'_>, path: &str) -> Option<&'static str> {
             (first.starts_with('.') && !KEPT_BY_TOOLS.contains(&first)).then_some("settings")
         }
         None => {
-            let is_system = ["/usr/", "/opt/", "/etc/", "/boot/", "/srv/", "/var/lib/", "/lib/"]
-                .iter()
-                .any(|folder| path.starts_with(folder));
+            let begins = |folders: &[&str]| folders.iter().any(|folder| path.starts_with(folder));
+            let is_system = begins(&["/usr/", "/opt/", "/etc/", "/boot/", "/srv/", "/var/lib/", "/lib/"]);
+            let is_kernels = begins(&["/proc/", "/sys/", "/dev/", "/run/", "memfd:"]);
+            let is_elsewhere = !is_scratch(path)
+                && !is_kernels
+                && !is_passing(path.trim_start_matches('/'), true)
+                && act.explanation.is_undeclared();
             let root = act.lineage.get(act.process.strand);
             let is_packages = root.is_some_and(|root| root.tool == Some("system-packages"));
-            (is_system && !is_packages && ground(act) == Ground::Foreign).then_some("system")
+            match is_system && ground(act) == Ground::Foreign {
+                true => (!is_packages).then_some("system"),
+                false => (is_elsewhere && !is_packages && !is_set_up(act)).then_some("elsewhere"),
+            }
         }
     }
 }
@@ -139,14 +149,22 @@ fn entry<'p>(act: &Act<'_>, path: &'p str) -> &'p str {
     rest.split('/').next().unwrap_or(rest)
 }
 
-/// Whether an act does away with what was in a file. In a home, a new text over the old one does so too.
+/// Whether an act does away with what was in a file. In a home and on other disks, a new text over the old one does so too;
+/// there the project's own code may remove what it no longer needs.
 fn is_loss(act: &Act<'_>, path: &str, place: &str) -> bool {
+    let is_kept = matches!(place, "home" | "elsewhere");
     match act.activity {
-        Activity::Delete { .. } | Activity::Truncate { .. } => true,
-        Activity::Open { access, .. } => place == "home" && access.write && !access.create && !access.read,
-        Activity::Rename { from, .. } => place == "home" && from.path == path,
+        Activity::Truncate { .. } => true,
+        Activity::Delete { .. } => place != "elsewhere" || ground(act) == Ground::Foreign,
+        Activity::Open { access, .. } => is_kept && access.write && !access.create && !access.read,
+        Activity::Rename { from, .. } => is_kept && from.path == path,
         _ => false,
     }
+}
+
+/// Whether the strand has opened the file for reading and writing at once, before it was anybody's in this job.
+fn is_overwritten(act: &Act<'_>, path: &str) -> bool {
+    act.lineage.strand(act.process.key).noted("overwritten").any(|note| note.object == path)
 }
 
 /// What a deletion is remembered by.
@@ -159,8 +177,17 @@ pub(super) fn kept(act: &Act<'_>) -> Option<(&'static str, String)> {
     if !is_candidate || ground(act) == Ground::Named {
         return None;
     }
-    let place = place(act, path).filter(|place| is_loss(act, path, place))?;
+    let place = place(act, path)?;
+    // A database is opened so all its life; whoever then gives it another name has made another file of it.
+    let is_opened = matches!(act.activity, Activity::Open { access, .. } if access.read && access.write && !access.create);
+    if is_opened && matches!(place, "home" | "elsewhere") {
+        return Some(("overwritten", path.clone()));
+    }
+    if !is_loss(act, path, place) {
+        return None;
+    }
     let kind = match place {
+        "elsewhere" => "deleted-elsewhere",
         "home" => "deleted-home",
         "settings" => "deleted-settings",
         "system" => "deleted-system",
@@ -182,7 +209,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         }
         return Vec::new();
     }
-    let Some((kind, _)) = kept(act) else { return Vec::new() };
+    let Some((kind, _)) = kept(act).filter(|(kind, _)| *kind != "overwritten") else { return Vec::new() };
     let strand = act.lineage.strand(act.process.key);
     let is_of_home = matches!(kind, "deleted-home" | "deleted-settings");
     let count = strand.noted(kind).count() + 1;
@@ -202,13 +229,14 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
     let folders: Vec<&str> = path.split('/').filter(|folder| !folder.is_empty()).collect();
     let weight = match ground {
         Ground::Foreign => (Severity::Critical, Confidence::High),
-        _ if is_of_home => (Severity::Critical, Confidence::Medium),
+        _ if is_of_home || kind == "deleted-elsewhere" => (Severity::Critical, Confidence::Medium),
         _ if is_agents && !is_task(act, &folders) => (Severity::High, Confidence::Medium),
         _ => return Vec::new(),
     };
     let (place, object) = match kind {
         "deleted-home" | "deleted-settings" => ("a home", "~/**"),
         "deleted-system" => ("the system", "/**"),
+        "deleted-elsewhere" => ("other folders of the machine", "/**"),
         _ => ("the workspace", "./**"),
     };
     attack(
@@ -295,6 +323,39 @@ mod tests {
         let logout =
             format!("{RECIPE}\n3 delete ~/.npmrc\n3 delete ~/.docker/config.json\n3 delete ~/.netrc");
         assert!(findings("make all\n", "", &logout).iter().all(|line| !line.contains("destructive")));
+    }
+
+    #[test]
+    fn in_place_and_outside_of_home_and_workspace() {
+        let many = |step: &str, before: &str, lines: &str| {
+            let trace = (0..60).fold(before.to_owned(), |all, file| {
+                format!("{all}\n{}", lines.replace('#', &file.to_string()))
+            });
+            let lines = findings(step, "", &trace);
+            lines.into_iter().filter(|line| line.contains("destructive")).collect::<Vec<_>>()
+        };
+        // Taken in place, and given another name.
+        for (path, object) in [("~/Documents/#", "~/**"), ("/data/photos/#", "/**")] {
+            let lines = many("make all\n", RECIPE, &format!("3 both {path}\n3 rename {path} {path}.locked"));
+            assert_eq!(lines, [format!("!destructive attack critical {object}")]);
+        }
+        for line in
+            ["3 truncate /data/photos/#", "3 write /data/photos/#\n3 rename /data/photos/# /data/photos/0#"]
+        {
+            assert_eq!(many("make all\n", RECIPE, line), ["!destructive attack critical /**"], "{line}");
+        }
+        assert_eq!(many("npm ci\n", SCRIPT, "3 delete /data/photos/#"), ["!destructive attack critical /**"]);
+        for (step, before, lines) in [
+            // Databases, what the job made, caches, scratch folders, what a recipe only removes, and what the step names.
+            ("make all\n", RECIPE, "3 both ~/Documents/#"),
+            ("make all\n", RECIPE, "3 create /data/x/#\n3 truncate /data/x/#\n3 rename /data/x/# /data/x/0#"),
+            ("make all\n", RECIPE, "3 truncate /data/cache/#"),
+            ("make all\n", RECIPE, "3 truncate /tmp/x/#"),
+            ("make all\n", RECIPE, "3 delete /data/photos/#"),
+            ("make all  # from /data/photos\nls /data/photos\n", RECIPE, "3 truncate /data/photos/#"),
+        ] {
+            assert_eq!(many(step, before, lines), [""; 0], "{lines}");
+        }
     }
 
     #[test]

@@ -11,6 +11,10 @@
 //! started it was over, under the name of the runner or of the system, again and again as a race needs it, or beside a socket where a stranger
 //! listens. What a program opens as a matter of course counts once the same command also talks to a bare address.
 //!
+//! The traces of a job taken away: records of log-ins written, logs of the host and histories of shells emptied, removed, replaced or led to
+//! nowhere. A process that gave itself the name of the runner or of a part of the system and connects to somebody whom nothing explains:
+//! medium, and high once the command that started it is over.
+//!
 //! A process whose environment is that of another step than the one it was forked in: a note, since a build server
 //! that an earlier step left hands its client's environment on. Whatever a process says of itself, it stays in its step.
 //!
@@ -21,15 +25,16 @@
 //! Do not trust what the report says after this moment. Throw the machine away, and take root from the job.
 //!
 //! ## Known limits
+//! A log that is emptied by a redirection looks like one that is added to, and is not told. Logs of the job's own services are its business.
 //! A guard that was ended can't tell of it: the exit status and the missing footer do. `io_uring` and 32-bit calls are seen like others, so
 //! using them alone is no finding.
 
 use super::{
     Act, Detection, Ground, Hit, attack, ground, has_left, is_bare, is_bare_object, is_from_before,
-    is_strangers_socket, is_work, named, of_process, runs_code,
+    is_set_up, is_strangers_socket, is_work, named, of_process, of_strand, runs_code,
 };
 use crate::catalogue;
-use crate::divergence::Effect;
+use crate::divergence::{Effect, Explanation};
 use crate::event::Activity;
 use crate::finding::{Confidence, RuleId, Severity, Technique};
 use crate::intent::basename;
@@ -102,6 +107,7 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             };
             attack(act, &DETECTION, weight, title, path)
         }
+        (Effect::Write { path, .. }, _) if is_trail(act, path) => wiped(act, path, sure),
         (Effect::Write { path, .. }, Activity::Open { .. })
             if catalogue::is_object("group-members", path) =>
         {
@@ -147,6 +153,65 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
         }
         _ => Vec::new(),
     }
+}
+
+/// Whether the file tells who was here and what was done: records of log-ins, the host's logs, a shell's history.
+fn is_trail(act: &Act<'_>, path: &str) -> bool {
+    let below = |home: &String| path.strip_prefix(home.as_str())?.strip_prefix('/');
+    catalogue::is_object("log-in-records", path)
+        || catalogue::is_object("host-logs", path)
+        || act
+            .context
+            .all_homes
+            .iter()
+            .filter_map(below)
+            .any(|rest| catalogue::is_object("shell-histories", rest))
+}
+
+/// Traces are emptied, removed, replaced by another file or led to nowhere.
+fn wiped(act: &Act<'_>, path: &str, sure: Confidence) -> Vec<Hit> {
+    let is_loss = match act.activity {
+        // Records of log-ins are written by those who let somebody in; a log or a history is added to all the time.
+        Activity::Open { access, .. } => {
+            access.write && !access.create && catalogue::is_object("log-in-records", path)
+        }
+        Activity::Truncate { .. } | Activity::Delete { .. } | Activity::Symlink { .. } => true,
+        Activity::Rename { from, to } => from.path == path || to.path == path,
+        _ => false,
+    };
+    if !is_loss
+        || act.lineage.has_made(path)
+        || matches!(act.explanation, Explanation::Declared(_))
+        || is_set_up(act)
+        || of_strand(act).any(|process| process.tool == Some("system-packages"))
+        || is_work(act, "log-keepers")
+    {
+        return Vec::new();
+    }
+    let title =
+        format!("{} took away traces of who did what on the host", named(act.lineage, act.process.key));
+    attack(act, &DETECTION, (Severity::High, sure), title, path)
+}
+
+/// A process that calls itself a part of the system talks to somebody whom nothing explains.
+fn masked(act: &Act<'_>, object: &str) -> Option<Hit> {
+    let own = act.process.key;
+    let mut names = act.lineage.strand(own).noted("false-name");
+    let name = names.find(|note| act.lineage.is_at_or_below(own, note.process))?;
+    let is_gone = has_left(act);
+    if !is_gone && !is_bare(act) {
+        return None;
+    }
+    let severity = if is_gone { Severity::High } else { Severity::Medium };
+    let end = if is_gone { ", after the command that started it was over" } else { "" };
+    let title = format!(
+        "{} connected to {object} while it calls itself {}{end}",
+        named(act.lineage, own),
+        name.object
+    );
+    let mut hits = attack(act, &DETECTION, (severity, Confidence::Medium), title, object);
+    hits[0].evidence.push(name.sequence);
+    hits.pop()
 }
 
 /// Processes whose command lines one reads, before it goes through them all.
@@ -220,7 +285,13 @@ fn around(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
             let title = format!("{who} read {} {how}, and {} was contacted", store.title, contact.object);
             tell(Severity::Medium, title, path, Some(contact.sequence))
         }
-        Effect::Connect { object, .. } if act.explanation.is_undeclared() && is_bare(act) => {
+        Effect::Connect { object, .. } if act.explanation.is_undeclared() => {
+            if let Some(hit) = masked(act, object) {
+                return vec![hit];
+            }
+            if !is_bare(act) {
+                return Vec::new();
+            }
             let is_interpreter = |read: &&Touch| {
                 let reader = act.lineage.get(read.process);
                 read.by_owner && reader.is_some_and(|reader| reader.tool == Some("interpreters"))
@@ -354,6 +425,70 @@ mod tests {
             "3 > 4\n3 exit\n4 > 5\n4 exit\n5 connect 203.0.113.7:443",
             "3 unix /run/dbus/system_bus_socket outside\n3 read ~/.aws/credentials",
             "3 read ~/.aws/credentials\n3 read ~/.aws/credentials",
+        ] {
+            assert_eq!(told(acts), [""; 0], "{acts}");
+        }
+    }
+
+    #[test]
+    fn traces_are_taken_away() {
+        for (act, path) in [
+            ("3 write", "/var/log/wtmp"),
+            ("3 write", "/var/log/btmp"),
+            ("3 truncate", "/var/log/auth.log"),
+            ("3 rename /var/log/sedx", "/var/log/auth.log"),
+            ("3 delete", "/var/log/syslog"),
+            ("3 delete", "/var/log/journal/ab/system.journal"),
+            ("3 symlink /dev/null", "/home/u/.bash_history"),
+            ("3 delete", "/home/u/.zsh_history"),
+        ] {
+            assert_eq!(
+                told(&format!("{act} {path}")),
+                [format!("!sensor-evasion attack high {path}")],
+                "{act}"
+            );
+        }
+        for act in [
+            // Its own logs, a history that is added to, what it made itself, and those whose work it is.
+            "3 truncate /srv/app/log/x.log\n3 delete /var/log/app/x.log",
+            "3 write ~/.bash_history\n3 write /var/log/syslog",
+            "3 create /var/log/syslog\n3 delete /var/log/syslog",
+            "3 > 4 launch /usr/sbin/logrotate logrotate x\n4 rename /var/log/syslog /var/log/syslog.1",
+            "3 > 4 launch /usr/bin/apt-get apt-get install x\n4 > 5 launch /usr/bin/dpkg dpkg x\n5 delete /var/log/syslog",
+        ] {
+            assert_eq!(told(act), [""; 0], "{act}");
+        }
+        let said = "1 > 2 launch /usr/bin/truncate truncate -s 0 /var/log/syslog\n2 truncate /var/log/syslog";
+        let lines = findings("truncate -s 0 /var/log/syslog\n", "", said);
+        assert!(lines.iter().all(|line| !line.contains("sensor-evasion")), "{lines:?}");
+    }
+
+    #[test]
+    fn a_part_of_the_system_that_calls_a_stranger() {
+        let gone = "3 > 4\n3 exit\n4 > 5\n4 exit\n";
+        for (acts, severity) in [
+            ("3 title [kworker/0:1-events]\n3 connect 203.0.113.7:8443".to_owned(), "medium"),
+            ("3 title sshd\n3 > 4\n4 connect 203.0.113.7:8443".to_owned(), "medium"),
+            (format!("{gone}5 title [kworker/0:1-ev]\n5 connect 203.0.113.7:8443"), "!high"),
+            (
+                format!(
+                    "answer x.example 203.0.113.7\n{gone}5 title systemd-udevd\n5 connect 203.0.113.7:443"
+                ),
+                "!high",
+            ),
+        ] {
+            let lines = told(&acts);
+            let (mark, severity) =
+                severity.strip_prefix('!').map_or(("", severity), |severity| ("!", severity));
+            assert!(
+                lines.len() == 1 && lines[0].starts_with(&format!("{mark}sensor-evasion attack {severity}")),
+                "{acts}: {lines:?}"
+            );
+        }
+        for acts in [
+            "3 title worker-1\n3 connect 203.0.113.7:8443",
+            "answer x.example 203.0.113.7\n3 title sshd\n3 connect 203.0.113.7:443",
+            "3 title sshd\n3 connect 10.0.0.7:443",
         ] {
             assert_eq!(told(acts), [""; 0], "{acts}");
         }
