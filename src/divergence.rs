@@ -465,6 +465,14 @@ pub fn explain(
             if *by_owner {
                 return Explanation::Own(format!("{} uses it to do its work", process.name));
             }
+            // A backup of a home reads what is in it. That is no leave to send it: the read counts for what comes later.
+            if let (Asker::Command(command), None) = (asker, &process.agent)
+                && !matches!(process.tool, Some("interpreters" | "shells" | "tests" | "make"))
+                && process.launch.as_deref().is_some_and(|launch| !is_jobs_own(launch, context, lineage))
+                && let Some(mention) = step.home(path, context.all_homes, command)
+            {
+                return Explanation::Derived(format!("a home is {} to {}", mention.place(), process.name));
+            }
             undeclared()
         }
         Effect::Write { path, store } => {

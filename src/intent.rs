@@ -379,6 +379,17 @@ impl StepIntent {
         })
     }
 
+    /// What names a whole home to this command, for all that lies in it: `tar -czf x.tgz "$HOME"`.
+    pub fn home(&self, path: &str, homes: &[String], command: &str) -> Option<&Mention> {
+        self.paths.iter().find(|mention| {
+            let folder = mention.text.trim_end_matches('/');
+            mention.known
+                && matches!(&mention.by, By::Command(own) if own.as_ref() == command)
+                && homes.iter().any(|home| home.len() > 1 && home == folder)
+                && covers(folder, path, true)
+        })
+    }
+
     /// Whether there is anything to compare with.
     pub fn is_empty(&self) -> bool {
         self.commands.is_empty()

@@ -267,6 +267,33 @@ mod tests {
     }
 
     #[test]
+    fn a_backup_of_a_home_that_the_step_names_is_no_sweep_until_it_leaves() {
+        let reads =
+            "2 read ~/.aws/credentials\n2 read ~/.ssh/id_ed25519\n2 read ~/.kube/config\n2 read ~/.npmrc\n";
+        let step = "tar -czf /srv/home.tgz -C \"$HOME\" .\n";
+        let tar = "1 > 2 launch /usr/bin/tar tar -czf /srv/home.tgz -C /home/u .\n";
+        expect(step, &format!("{tar}{reads}"), &[]);
+        // It goes somewhere that nothing names; a program of the job's own, and what the project's code calls.
+        for (step, trace) in [
+            (step, format!("{tar}{reads}2 connect 203.0.113.7:8443")),
+            ("/w/pack \"$HOME\"\n", format!("1 > 2 launch /w/pack pack /home/u\n{reads}")),
+            (
+                "python3 pack.py \"$HOME\"\n",
+                format!("1 > 2 launch /usr/bin/python3.11 python3 pack.py /home/u\n{reads}"),
+            ),
+            (
+                "make x\n",
+                format!(
+                    "1 > 3 launch /usr/bin/make make x\n3 > 2 launch /usr/bin/tar tar -cz /home/u\n{reads}"
+                ),
+            ),
+        ] {
+            let lines = crate::trace::findings(step, "", &trace);
+            assert!(lines.iter().any(|line| line.starts_with("!cred-file-access")), "{trace}: {lines:?}");
+        }
+    }
+
+    #[test]
     fn owners_and_declared_reads_stay_quiet() {
         // npm reads its own token and asks its registry; git its credential and its remote.
         expect(
