@@ -1153,12 +1153,7 @@ impl Engine {
             };
             self.lineage.note(event.actor, note);
             if detections::is_daemon_port(to.port()) {
-                let effect = Effect::Connect { object: to.to_string(), address: to, transport };
-                let context = self.context(start);
-                let explanation = self.explain(event.actor, &effect, &[], &Ruling::Unrestricted, &context);
-                if explanation.reason().is_none() {
-                    self.watch(sequence, event, start);
-                }
+                self.speak_to_daemon(sequence, event, to, start);
             }
         }
         // Port 0 is how the C library asks the kernel for a route; nothing is sent.
@@ -1240,6 +1235,16 @@ impl Engine {
             }
         } else {
             self.lineage.contact(event.actor, touch("", object));
+        }
+    }
+
+    /// A connection to where a container daemon listens on loopback, unless the step names that.
+    fn speak_to_daemon(&mut self, sequence: u64, event: &Event, to: SocketAddr, start: &Start) {
+        let effect = Effect::Connect { object: to.to_string(), address: to, transport: Transport::Tcp };
+        let context = self.context(start);
+        let explanation = self.explain(event.actor, &effect, &[], &Ruling::Unrestricted, &context);
+        if explanation.reason().is_none() {
+            self.watch(sequence, event, start);
         }
     }
 
