@@ -1166,8 +1166,7 @@ impl Engine {
             (None, _) => to.to_string(),
         };
         let Some(process) = self.lineage.get(event.actor) else { return };
-        let (step, program) = (process.step.clone(), process.name.to_string());
-        let agent = process.agent.clone();
+        let (step, agent, program) = (process.step.clone(), process.agent.clone(), process.name.to_string());
         let rules = self.rules(&step, agent);
         let peer = Peer { address: to, names: &names, transport };
         let mut ruling = rules.network(&peer);

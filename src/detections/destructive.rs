@@ -134,9 +134,12 @@ fn place(act: &Act<'_>, path: &str) -> Option<&'static str> {
                 && act.explanation.is_undeclared();
             let root = act.lineage.get(act.process.strand);
             let is_packages = root.is_some_and(|root| root.tool == Some("system-packages"));
-            match is_system && ground(act) == Ground::Foreign {
-                true => (!is_packages).then_some("system"),
-                false => (is_elsewhere && !is_packages && !is_set_up(act)).then_some("elsewhere"),
+            if is_packages {
+                None
+            } else if is_system && ground(act) == Ground::Foreign {
+                Some("system")
+            } else {
+                (is_elsewhere && !is_set_up(act)).then_some("elsewhere")
             }
         }
     }

@@ -346,7 +346,7 @@ mod tests {
     ];
 
     fn each(act: &str) -> String {
-        HOSTS.iter().map(|path| format!("{}\n", act.replace('#', path))).collect()
+        HOSTS.iter().map(|path| act.replace('#', path)).collect::<Vec<_>>().join("\n")
     }
 
     #[test]
@@ -378,14 +378,14 @@ mod tests {
 
     #[test]
     fn installations_packages_actions_and_containers_may_set_up_the_host() {
-        let named: String = HOSTS.iter().map(|path| format!("install -m 644 x {path}\n")).collect();
-        let installs: String = (10..)
+        let named: Vec<String> = HOSTS.iter().map(|path| format!("install -m 644 x {path}")).collect();
+        let installs: Vec<String> = (10..)
             .zip(HOSTS)
             .map(|(pid, path)| {
-                format!("1 > {pid} launch /usr/bin/install install -m 644 x {path}\n{pid} create {path}\n")
+                format!("1 > {pid} launch /usr/bin/install install -m 644 x {path}\n{pid} create {path}")
             })
             .collect();
-        assert_eq!(findings(&named, "", &installs), [""; 0]);
+        assert_eq!(findings(&named.join("\n"), "", &installs.join("\n")), [""; 0]);
         for (step, trace, act) in [
             (
                 "sudo make install\n",

@@ -391,8 +391,8 @@ mod tests {
         ] {
             // More of one program would be told as one.
             for places in PLACES.chunks(15) {
-                let acts: String = places.iter().map(|path| format!("3 create {path}\n")).collect();
-                let lines = told(step, &format!("{above}{acts}"));
+                let acts: Vec<String> = places.iter().map(|path| format!("3 create {path}")).collect();
+                let lines = told(step, &format!("{above}{}", acts.join("\n")));
                 for path in places {
                     let wanted = format!("!startup-hijack attack high {path}");
                     assert!(lines.contains(&wanted), "{step}{path}: {lines:?}");
