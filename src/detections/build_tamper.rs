@@ -5,7 +5,7 @@
 //! a home that is changed, moved away or removed by the project's code, or touched at all by other people's code: at once, and again
 //! when it is started. A source, a build file or a finished package of the project that a dependency's own code changed, and that a
 //! compiler, an interpreter or a packager then reads. An object file that no compiler made, but a shell or a program that unpacks or
-//! decodes, and that a linker then takes. A script of the checkout that was replaced in the job, and that then uploads to, or sends
+//! decodes, and that a linker then takes. Code of one package that the install script of another, not of its family, changes. A script of the checkout that was replaced in the job, and that then uploads to, or sends
 //! more than it gets from, a destination that nothing explains.
 //!
 //! Beside who writes, what is there is compared. Each tracked source is known by git's index before the job begins and after each
@@ -78,6 +78,11 @@ pub(super) fn tampered(act: &Act<'_>) -> Option<(&'static str, String)> {
 
 fn check(act: &Act<'_>) -> Vec<Hit> {
     let hit = match (act.effect, act.activity) {
+        (Effect::Write { path, .. }, _) if changes_neighbour(act, path) => {
+            let title =
+                format!("{} changed the code of another package", named(act.lineage, act.process.key));
+            Some(tell(act, act.process.key, (Severity::High, Confidence::High), title, path))
+        }
         (Effect::Write { path, .. }, _) => changes_tool(act, path).map(|weight| {
             let who = named(act.lineage, act.process.key);
             tell(
@@ -220,6 +225,35 @@ fn is_content(activity: &Activity) -> bool {
 }
 
 /// Code of a dependency: not the project's, nor a script that the project's own manifest names.
+/// Whether a package's own script changes a file that another package brought. Those of one family may: one scope, or a
+/// scope and the package of its name.
+fn changes_neighbour(act: &Act<'_>, path: &str) -> bool {
+    let is_over = match act.activity {
+        Activity::Open { access, .. } => access.write && !access.create,
+        Activity::Truncate { .. } => true,
+        Activity::Rename { to, .. } => to.path == path && act.lineage.has_made(path),
+        _ => false,
+    };
+    if !is_over || !is_dependency(act) {
+        return false;
+    }
+    let chain = std::iter::once(act.process).chain(act.lineage.ancestors(act.process.key));
+    let first = chain.take_while(|process| process.standing == Standing::Script).last();
+    let own =
+        first.and_then(|process| process.launch.as_deref()).and_then(|launch| package(&launch.directory));
+    let (Some(own), Some(other)) = (own, package(path)) else { return false };
+    let family = |name: &str| name.trim_start_matches('@').split('/').next().unwrap_or_default().to_owned();
+    !other.starts_with('.') && family(own) != family(other)
+}
+
+/// The name of the package whose folder this is or lies in: `@scope/name`.
+fn package(path: &str) -> Option<&str> {
+    let (_, rest) = path.rsplit_once("/node_modules/")?;
+    let scope = if rest.starts_with('@') { rest.find('/')? + 1 } else { 0 };
+    let end = rest[scope..].find('/').map_or(rest.len(), |end| scope + end);
+    Some(&rest[..end])
+}
+
 fn is_dependency(act: &Act<'_>) -> bool {
     const OTHERS: &[&str] =
         &["/node_modules/", "/vendor/", "/.venv/", "/site-packages/", "/.cargo/", "/third_party/"];
@@ -474,6 +508,31 @@ mod tests {
         let mut told = findings(step, "", trace);
         told.retain(|line| line.contains("build-tamper"));
         told
+    }
+
+    #[test]
+    fn a_package_that_changes_another_package() {
+        for (folder, act, is_told) in [
+            ("/w/node_modules/a", "4 write /w/node_modules/b/index.js", true),
+            ("/w/node_modules/@x/a", "4 write /w/node_modules/@y/b/lib/index.js", true),
+            ("/w/node_modules/a", "4 write /w/node_modules/a/build/index.js", false),
+            ("/w/node_modules/@x/a", "4 write /w/node_modules/@x/b/index.js", false),
+            ("/w/node_modules/prisma", "4 write /w/node_modules/@prisma/engines/e.node", false),
+            ("/w/node_modules/a", "4 write /w/node_modules/.cache/x", false),
+            ("/w/node_modules/a", "4 create /w/node_modules/b/new.js", false),
+            // The project's own script mends what it depends on.
+            ("/w", "4 write /w/node_modules/b/index.js", false),
+        ] {
+            let trace = format!(
+                "1 > 2 launch /usr/bin/node node /usr/bin/npm ci\n2 > 3 launch /usr/bin/dash sh -c x in:{folder}\n3 > 4 launch /usr/bin/perl perl x.pl in:{folder}\n{act}"
+            );
+            let lines = crate::trace::findings("npm ci\n", "", &trace);
+            assert_eq!(
+                lines.iter().any(|line| line.contains("build-tamper")),
+                is_told,
+                "{folder} {act}: {lines:?}"
+            );
+        }
     }
 
     #[test]
