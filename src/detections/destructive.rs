@@ -153,12 +153,14 @@ fn entry<'p>(act: &Act<'_>, path: &'p str) -> &'p str {
 }
 
 /// Whether an act does away with what was in a file. In a home and on other disks, a new text over the old one does so too;
-/// there the project's own code may remove what it no longer needs.
+/// there the project's own code, unless an agent has it run, may remove what it no longer needs.
 fn is_loss(act: &Act<'_>, path: &str, place: &str) -> bool {
     let is_kept = matches!(place, "home" | "elsewhere");
     match act.activity {
         Activity::Truncate { .. } => true,
-        Activity::Delete { .. } => place != "elsewhere" || ground(act) == Ground::Foreign,
+        Activity::Delete { .. } => {
+            place != "elsewhere" || ground(act) == Ground::Foreign || act.process.agent.is_some()
+        }
         Activity::Open { access, .. } => is_kept && access.write && !access.create && !access.read,
         Activity::Rename { from, .. } => is_kept && from.path == path,
         _ => false,
@@ -373,6 +375,10 @@ mod tests {
         };
         assert_eq!(deleted(step, &agent("Remove the folder legacy"), "/w/legacy", 90), [""; 0]);
         assert_eq!(deleted(step, &agent("Fix one.js"), "/w/legacy", 90), ["!destructive attack high ./**"]);
+        assert_eq!(
+            deleted(step, &agent("Fix one.js"), "/data/sibling", 90),
+            ["!destructive attack critical /**"]
+        );
         let git = |verb: &str| {
             agent("Fix one.js").replace("/usr/bin/rm rm -rf legacy", &format!("/usr/bin/git git {verb}"))
         };
