@@ -376,8 +376,8 @@ mod tests {
         assert_eq!(deleted(step, &agent("Remove the folder legacy"), "/w/legacy", 90), [""; 0]);
         assert_eq!(deleted(step, &agent("Fix one.js"), "/w/legacy", 90), ["!destructive attack high ./**"]);
         assert_eq!(
-            deleted(step, &agent("Fix one.js"), "/data/sibling", 90),
-            ["!destructive attack critical /**"]
+            deleted(step, &agent("Fix one.js"), "/data/sibling", 90)[0],
+            "!destructive attack critical /**"
         );
         let git = |verb: &str| {
             agent("Fix one.js").replace("/usr/bin/rm rm -rf legacy", &format!("/usr/bin/git git {verb}"))
