@@ -73,6 +73,11 @@ fn is_interactive(process: &Process) -> bool {
 
 /// How often one bare address is called before it looks like waiting for orders.
 const CALLS: usize = 3;
+/// What a shell starts to pass data on or to wait: by themselves no orders.
+const PASSERS: &[&str] = &[
+    "sleep", "cat", "head", "tail", "tr", "cut", "grep", "sed", "awk", "wc", "printf", "echo", "base64",
+    "gzip", "tar", "timeout", "date", "mktemp", "rm", "true", "test", "tee", "dd",
+];
 /// How often other people's code asks one host, with a shell in between, before that looks like taking orders.
 const ROUNDS: usize = 3;
 /// For how long after a connection what was started may have come by it.
@@ -138,7 +143,8 @@ fn orders(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
         return Vec::new();
     };
     let Some(giver) = act.lineage.get(parent) else { return Vec::new() };
-    let is_shells = giver.launch.as_deref().is_some_and(|launch| is_shell(basename(&launch.executable.path)));
+    let is_shells = giver.launch.as_deref().is_some_and(|launch| is_shell(basename(&launch.executable.path)))
+        && !PASSERS.contains(&act.process.name.as_ref());
     // A package client that fetches from a bare address starts scripts by a shell; that is its work.
     if chooses(giver, act.lineage).is_some() {
         return Vec::new();
@@ -167,7 +173,7 @@ fn orders(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
                 })
     };
     if let Some(contact) = strand.contacts.iter().rev().find(is_live) {
-        let title = format!("{who} has {} run something, connected to {}", act.process.name, contact.object);
+        let title = format!("{who}, connected to {}, started {}", contact.object, act.process.name);
         let mut hits = attack(act, &DETECTION, (Severity::High, sure), title, program);
         hits[0].evidence.push(contact.sequence);
         return hits;
@@ -481,6 +487,8 @@ mod tests {
             "3 connect 10.1.2.3:5432\n3 > 4 launch /usr/bin/dash sh -c x".to_owned(),
             // A server for anybody runs what its tests ask for.
             "3 listen 0.0.0.0:8080\n3 > 4 launch /usr/bin/dash sh -c x\n3 > 5 launch /usr/bin/bash bash".to_owned(),
+            // A shell passes data on by its own connection.
+            "3 > 5 launch /usr/bin/bash bash x.sh\n5 connect 203.0.113.7:9\n5 > 6 launch /usr/bin/cat cat x\n5 > 7 launch /usr/bin/sleep sleep 1".to_owned(),
             // Another process holds the connection.
             "3 > 5 launch /usr/bin/node node y.js\n5 connect 203.0.113.7:80\n3 > 4 launch /usr/bin/dash sh -c x".to_owned(),
         ] {

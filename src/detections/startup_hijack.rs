@@ -4,7 +4,8 @@
 //! A shell's or a session's start-up file; Python's `sitecustomize` and start-up lines (`.pth`) outside a build folder, and what other
 //! languages load first (Node's global modules and npm itself, Ruby's `site_ruby`, PHP's `conf.d`, Perl's `sitecustomize`, R's profiles); the
 //! settings of package clients and downloaders in a home; a repository's `.git/config` that something else than git writes. By other
-//! people's code, and by the project's own where neither the step names the file nor a client keeps it.
+//! people's code, and by the project's own where neither the step names the file nor a client keeps it; settings of clients not by
+//! the project's own, unless a coding agent has it run.
 //!
 //! By other people's code also what the loader puts into every program, and the files by which a step of a workflow sets variables and
 //! the path of later steps. Of the project's own code these count by what it wrote: variables that make programs load a file from outside
@@ -22,7 +23,7 @@
 //! ## Known limits
 //! The project's own scripts set variables and the path of later steps as a matter of course. A step file is read when its writer ends; what is
 //! put back before is not seen. An installer that the step's own text fetched and runs may change the shell's start: that stays a note, and
-//! so does what a command changes that says it installs, an action, and a container that the job builds. What is in a file is not looked at: a
+//! so does what a command changes that says it sets something up (`install`, `setup`, `bootstrap` …), an action, and a container that the job builds. What is in a file is not looked at: a
 //! recipe that puts a plain folder on Python's path by hand is told like one that puts code there.
 
 use super::{
@@ -162,7 +163,8 @@ fn check(act: &Act<'_>) -> Vec<Hit> {
             ("what every Python program starts with", sure(Confidence::High))
         }
         None if is_in_homes(act, "client-settings", path) => {
-            if !is_foreign && is_client(act) {
+            // Scripts of a project log in to its registries by these files, as a matter of course.
+            if !is_foreign && (is_client(act) || act.process.agent.is_none()) {
                 return Vec::new();
             }
             ("the settings of a client", Confidence::Medium)
@@ -368,12 +370,6 @@ mod tests {
             "/usr/local/lib/node_modules/npm/lib/cli.js",
             "/usr/lib/ruby/vendor_ruby/rubygems/defaults/operating_system.rb",
             "/etc/php/8.2/cli/conf.d/99-x.ini",
-            "/home/u/.config/pip/pip.conf",
-            "/home/u/.cargo/config.toml",
-            "/home/u/.gradle/init.d/x.gradle",
-            "/home/u/.m2/settings.xml",
-            "/home/u/.npmrc",
-            "/home/u/.yarnrc.yml",
             "/w/.git/config",
             "/home/u/src/a/.git/config",
         ];
@@ -401,8 +397,8 @@ mod tests {
         }
         // By a tool that copies what it is given.
         let copied =
-            "1 > 2 launch /usr/bin/make make all\n2 > 3 launch /usr/bin/curl curl -o x y\n3 create ~/.npmrc";
-        assert_eq!(told("make all\n", copied), ["!startup-hijack attack high /home/u/.npmrc"]);
+            "1 > 2 launch /usr/bin/make make all\n2 > 3 launch /usr/bin/curl curl -o x y\n3 create ~/.bashrc";
+        assert_eq!(told("make all\n", copied), ["!startup-hijack attack high /home/u/.bashrc"]);
     }
 
     #[test]
@@ -416,6 +412,10 @@ mod tests {
                 "bundle config set path x\n",
                 "1 > 2 launch /usr/bin/ruby3.1 ruby /usr/bin/bundle config set path x\n2 launch /usr/bin/bundle bundle config set path x\n2 create ~/.bundle/config".to_owned(),
             ),
+            // A script of the project's logs in to a registry, or sets the machine up.
+            ("./ci/publish.sh\n", "1 > 3 launch /usr/bin/bash@/w/ci/publish.sh bash ./ci/publish.sh\n3 create ~/.npmrc\n3 create ~/.m2/settings.xml".to_owned()),
+            ("./ci/setup.sh\n", "1 > 3 launch /usr/bin/bash bash ./ci/setup.sh\n3 write ~/.bashrc".to_owned()),
+            ("make bootstrap\n", "1 > 2 launch /usr/bin/make make bootstrap\n2 > 3 launch /usr/bin/dash sh -c x\n3 write ~/.profile".to_owned()),
             // A recipe's clients at their work.
             ("make all\n", format!("{make}2 > 3 launch /usr/bin/node node /usr/bin/npm config set registry x\n3 create ~/.npmrc")),
             ("make all\n", format!("{make}2 > 3 launch /usr/bin/docker docker login\n3 create ~/.docker/config.json")),
