@@ -143,10 +143,10 @@ fn orders(act: &Act<'_>, ground: Ground) -> Vec<Hit> {
         return Vec::new();
     };
     let Some(giver) = act.lineage.get(parent) else { return Vec::new() };
-    let is_shells = giver.launch.as_deref().is_some_and(|launch| is_shell(basename(&launch.executable.path)))
-        && !PASSERS.contains(&act.process.name.as_ref());
+    let is_shells = giver.launch.as_deref().is_some_and(|launch| is_shell(basename(&launch.executable.path)));
     // A package client that fetches from a bare address starts scripts by a shell; that is its work.
-    if chooses(giver, act.lineage).is_some() {
+    let is_passed_on = is_shells && PASSERS.contains(&act.process.name.as_ref());
+    if is_passed_on || chooses(giver, act.lineage).is_some() {
         return Vec::new();
     }
     let is_again = || {
