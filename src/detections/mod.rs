@@ -208,11 +208,11 @@ fn of_strand<'a>(act: &'a Act<'_>) -> impl Iterator<Item = &'a Process> {
 /// Whether a change of the machine is what the step is for: its own command says that it sets something up, it is the
 /// code of an action that the workflow names, or it is made in a container that the job builds.
 fn is_set_up(act: &Act<'_>) -> bool {
+    const WORDS: &[&str] =
+        &["install", "setup", "bootstrap", "provision", "configure", "deps", "dependencies", "toolchain"];
     if ground(act) == Ground::Foreign {
         return false;
     }
-    const WORDS: &[&str] =
-        &["install", "setup", "bootstrap", "provision", "configure", "deps", "dependencies", "toolchain"];
     let says = |word: &String| word.split(['-', '_', ':', '.', '/']).any(|word| WORDS.contains(&word));
     let root = act.lineage.get(act.process.strand).filter(|root| root.standing == Standing::Command);
     let words = root.and_then(|root| root.launch.as_deref()).map(|launch| &launch.arguments);
